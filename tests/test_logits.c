@@ -1,0 +1,627 @@
+/* The logits are right: against golden logits and llama.cpp's own distance from them, against the greedy texts of trained models, and against the
+ * naive float64 pass on every family. */
+#define SMOLQ_IMPLEMENTATION
+#include "smolq.h"
+#include "test.h"
+#include "naive.h"
+#include "model_build.h"
+#include <math.h>
+
+enum { N_GOLDEN = 96, GOLDEN_VOCAB = 320 };
+
+/* ---- helpers ---- */
+
+/* All logits of ids in one call: [n][n_vocab], or NULL with the reason in *err. */
+static float *logits_of(const char *path, const smolq_source *source, int kv_type, const int32_t *ids, int n, int *n_vocab, smolq_error *err)
+{
+    smolq_open_options options;
+    smolq_context_options context_options;
+    smolq_model *model = NULL;
+    smolq_context *context = NULL;
+    smolq_eval_item item;
+    float *logits = NULL;
+    memset(&options, 0, sizeof options);
+    memset(&context_options, 0, sizeof context_options);
+    memset(&item, 0, sizeof item);
+    options.sources = source;
+    options.n_sources = source ? 1 : 0;
+    context_options.kv_type = kv_type;
+    context_options.n_ctx = n;
+    if (smolq_open(path, &options, &model, err) == SMOLQ_OK && smolq_context_open(model, &context_options, &context, err) == SMOLQ_OK) {
+        *n_vocab = smolq_model_info(model)->n_vocab;
+        logits = (float *)malloc(sizeof(float) * (size_t)n * (size_t)*n_vocab);
+        item.context = context;
+        item.tokens = ids;
+        item.n_tokens = n;
+        item.want = SMOLQ_LOGITS_ALL;
+        item.logits = logits;
+        if (smolq_eval(&item, 1, NULL, err) != SMOLQ_OK) {
+            free(logits);
+            logits = NULL;
+        }
+    }
+    smolq_context_close(context);
+    smolq_close(model);
+    return logits;
+}
+
+static double distance(const float *a, const double *b, size_t n) /* ||a - b|| / ||b|| */
+{
+    double difference = 0, size = 0;
+    size_t i;
+    for (i = 0; i < n; i++) {
+        difference += (a[i] - b[i]) * (a[i] - b[i]);
+        size += b[i] * b[i];
+    }
+    return sqrt(difference / size);
+}
+
+static double log_sum_exp(const double *x, int n)
+{
+    double best = x[0], sum = 0;
+    int i;
+    for (i = 1; i < n; i++) if (x[i] > best) best = x[i];
+    for (i = 0; i < n; i++) sum += exp(x[i] - best);
+    return best + log(sum);
+}
+
+/* Mean over the rows of sum p log(p / q), p from the golden logits b and q from a. */
+static double mean_kl(const float *a, const double *b, int rows, int n_vocab)
+{
+    double sum = 0, *q = (double *)malloc(sizeof(double) * (size_t)n_vocab);
+    int row, i;
+    for (row = 0; row < rows; row++, a += n_vocab, b += n_vocab) {
+        double za, zb = log_sum_exp(b, n_vocab);
+        for (i = 0; i < n_vocab; i++) q[i] = a[i];
+        za = log_sum_exp(q, n_vocab);
+        for (i = 0; i < n_vocab; i++) sum += exp(b[i] - zb) * ((b[i] - zb) - (q[i] - za));
+    }
+    free(q);
+    return sum / rows;
+}
+
+static int golden_ids(int32_t *ids)
+{
+    const char *path = shared_path("golden/logits/tokens.txt");
+    FILE *file = path ? fopen(path, "r") : NULL;
+    int n = 0;
+    if (!file) return 0;
+    while (n < N_GOLDEN && fscanf(file, "%d", &ids[n]) == 1) n++;
+    fclose(file);
+    return n == N_GOLDEN;
+}
+
+static int golden_logits(const char *name, double *logits) /* of NAME.gguf */
+{
+    char path[256];
+    const char *found;
+    unsigned char *data;
+    size_t bytes = 0, i;
+    snprintf(path, sizeof path, "golden/logits/%.*s.logits.f32", (int)(strlen(name) - 5), name);
+    found = shared_path(path);
+    data = found ? naive_slurp(found, &bytes) : NULL;
+    if (data && bytes == sizeof(float) * N_GOLDEN * GOLDEN_VOCAB)
+        for (i = 0; i < N_GOLDEN * GOLDEN_VOCAB; i++) {
+            float f;
+            memcpy(&f, data + 4 * i, 4);
+            logits[i] = f;
+        }
+    else bytes = 0;
+    free(data);
+    return bytes != 0;
+}
+
+typedef struct peer { char name[64]; double error, kl; int experts, is_f16, is_float; } peer; /* a row of peer.tsv: llama.cpp on the same file */
+
+static int peers(peer *rows, int capacity)
+{
+    const char *path = shared_path("golden/logits/peer.tsv");
+    FILE *file = path ? fopen(path, "r") : NULL;
+    char line[256];
+    int n = 0;
+    if (!file) return 0;
+    while (n < capacity && fgets(line, sizeof line, file)) {
+        peer *p = &rows[n];
+        if (sscanf(line, "%63s %lf %lf", p->name, &p->error, &p->kl) != 3) continue; /* the heading */
+        p->experts = strstr(p->name, "moe") != NULL;
+        p->is_f16 = strstr(p->name, ".f16.") != NULL;
+        p->is_float = p->is_f16 || strstr(p->name, ".BF16.") != NULL;
+        n++;
+    }
+    fclose(file);
+    return n;
+}
+
+/* The golden file through smolq: relative error and KL against the golden logits. */
+static int judge_golden(const char *name, int kv_type, double *error, double *kl, smolq_error *err)
+{
+    static double golden[N_GOLDEN * GOLDEN_VOCAB];
+    int32_t ids[N_GOLDEN];
+    char path[256];
+    int n_vocab = 0;
+    float *logits;
+    snprintf(path, sizeof path, "golden/logits/%s", name);
+    snprintf(err->text, sizeof err->text, "the golden data is incomplete");
+    if (!shared_path(path) || !golden_ids(ids) || !golden_logits(name, golden)) return 0;
+    logits = logits_of(shared_path(path), NULL, kv_type, ids, N_GOLDEN, &n_vocab, err);
+    if (!logits) return 0;
+    *error = n_vocab == GOLDEN_VOCAB ? distance(logits, golden, N_GOLDEN * GOLDEN_VOCAB) : 1e9;
+    *kl = n_vocab == GOLDEN_VOCAB ? mean_kl(logits, golden, N_GOLDEN, GOLDEN_VOCAB) : 1e9;
+    free(logits);
+    return 1;
+}
+
+/* ---- golden logits ---- */
+
+static void naive_agrees_with_golden(void)
+{
+    static double golden[N_GOLDEN * GOLDEN_VOCAB], own[N_GOLDEN * GOLDEN_VOCAB];
+    static float rounded[N_GOLDEN * GOLDEN_VOCAB];
+    peer rows[64];
+    int32_t ids[N_GOLDEN];
+    int n = peers(rows, 64), i, k;
+    if (!n) SKIP("no golden data");
+    REQUIRE(golden_ids(ids), "tokens.txt");
+    for (i = 0; i < n; i++) {
+        char path[256];
+        const char *why;
+        if (!rows[i].is_float) continue;
+        snprintf(path, sizeof path, "golden/logits/%s", rows[i].name);
+        REQUIRE(golden_logits(rows[i].name, golden), "%s: no logits", rows[i].name);
+        why = naive_logits(shared_path(path), ids, N_GOLDEN, own);
+        REQUIRE(!why, "%s: %s", rows[i].name, why);
+        for (k = 0; k < N_GOLDEN * GOLDEN_VOCAB; k++) rounded[k] = (float)own[k];
+        CHECK(distance(rounded, golden, N_GOLDEN * GOLDEN_VOCAB) < 5e-6, "%s: the naive pass is %g away", rows[i].name, distance(rounded, golden, N_GOLDEN * GOLDEN_VOCAB));
+    }
+}
+
+static void float_files_with_f32_cache(void)
+{
+    peer rows[64];
+    int n = peers(rows, 64), i;
+    if (!n) SKIP("no golden data");
+    for (i = 0; i < n; i++) {
+        smolq_error err;
+        double error = 0, kl = 0;
+        if (!rows[i].is_float) continue;
+        REQUIRE(judge_golden(rows[i].name, SMOLQ_KV_F32, &error, &kl, &err), "%s: %s", rows[i].name, err.text);
+        CHECK(error < 2e-5, "%s: relative error %g, allowed 2e-5", rows[i].name, error);
+    }
+}
+
+static void float_files_with_default_cache(void)
+{
+    peer rows[64];
+    int n = peers(rows, 64), i;
+    if (!n) SKIP("no golden data");
+    for (i = 0; i < n; i++) {
+        smolq_error err;
+        double error = 0, kl = 0;
+        if (!rows[i].is_float || rows[i].experts) continue;
+        REQUIRE(judge_golden(rows[i].name, SMOLQ_KV_DEFAULT, &error, &kl, &err), "%s: %s", rows[i].name, err.text);
+        CHECK(error <= rows[i].error, "%s: relative error %g, llama.cpp's is %g", rows[i].name, error, rows[i].error);
+        CHECK(kl <= rows[i].kl || kl < 5e-5, "%s: mean KL %g, llama.cpp's is %g", rows[i].name, kl, rows[i].kl);
+    }
+}
+
+/* Whole files on quantized weights scatter: one rounding that falls the other way moves these random models' logits by 0.4 to 4 %.  So each is held
+ * to llama.cpp's own distance with some room, and all of them together with very little. */
+static void quantized_dense_files(void)
+{
+    peer rows[64];
+    double log_ratios = 0;
+    int n = peers(rows, 64), i, counted = 0, verbose = getenv("SMOLQ_VERBOSE") != NULL;
+    if (!n) SKIP("no golden data");
+    for (i = 0; i < n; i++) {
+        smolq_error err;
+        double error = 0, kl = 0;
+        if (rows[i].is_float || rows[i].experts) continue;
+        REQUIRE(judge_golden(rows[i].name, SMOLQ_KV_DEFAULT, &error, &kl, &err), "%s: %s", rows[i].name, err.text);
+        if (verbose) printf("     %-28s error %.6f, ratio %.3f; KL %.3e, ratio %.3f\n", rows[i].name, error, error / rows[i].error, kl, kl / rows[i].kl);
+        CHECK(error <= 1.15 * rows[i].error, "%s: relative error %g, llama.cpp's is %g", rows[i].name, error, rows[i].error);
+        CHECK(kl <= 4 * rows[i].kl || kl < 5e-5, "%s: mean KL %g, llama.cpp's is %g", rows[i].name, kl, rows[i].kl);
+        log_ratios += log(error / rows[i].error);
+        counted++;
+    }
+    if (verbose) printf("     geometric mean of the error ratios of %d files: %.4f\n", counted, exp(log_ratios / counted));
+    CHECK(exp(log_ratios / counted) <= 1.04, "geometric mean of the error ratios %g, allowed 1.04", exp(log_ratios / counted));
+}
+
+static void expert_files(void)
+{
+    peer rows[64];
+    int n = peers(rows, 64), i, verbose = getenv("SMOLQ_VERBOSE") != NULL;
+    if (!n) SKIP("no golden data");
+    for (i = 0; i < n; i++) {
+        smolq_error err;
+        double error = 0, kl = 0;
+        if (!rows[i].experts) continue;
+        REQUIRE(judge_golden(rows[i].name, SMOLQ_KV_DEFAULT, &error, &kl, &err), "%s: %s", rows[i].name, err.text);
+        if (verbose) printf("     %-28s error %.6f, ratio %.3f\n", rows[i].name, error, error / rows[i].error);
+        CHECK(error <= 3 * rows[i].error, "%s: relative error %g, llama.cpp's is %g", rows[i].name, error, rows[i].error);
+    }
+}
+
+/* ---- SmolLM3's layers without RoPE ---- */
+
+/* A copy of a smollm3 file that calls itself llama: the same tensors, computed with RoPE in every layer. */
+static unsigned char *as_llama(const unsigned char *data, size_t bytes, size_t *n_out)
+{
+    build_bytes out = { 0 };
+    naive_file file;
+    const unsigned char *p = data + 24, *base, *table;
+    uint64_t i;
+    memset(&file, 0, sizeof file);
+    if (naive_parse(&file, data, bytes)) return NULL;
+    build_put(&out, data, 24);
+    for (i = 0; i < file.n_pairs; i++) {
+        const naive_pair *pair = &file.pairs[i];
+        const unsigned char *end = naive_skip(pair->value, pair->type);
+        int own = pair->key_bytes > 8 && memcmp(pair->key, "smollm3.", 8) == 0;
+        build_int(&out, pair->key_bytes - (own ? 2 : 0), 8);
+        if (own) build_put(&out, "llama", 5);
+        build_put(&out, pair->key + (own ? 7 : 0), (size_t)pair->key_bytes - (own ? 7 : 0));
+        build_int(&out, pair->type, 4);
+        if (naive_text_is(pair, "smollm3")) build_text(&out, "llama");
+        else build_put(&out, pair->value, (size_t)(end - pair->value));
+        p = end;
+    }
+    table = p;
+    for (i = 0; i < file.n_tensors; i++) {
+        uint64_t n = naive_take(&p, 8);
+        p += n;
+        n = naive_take(&p, 4);
+        p += 8 * n + 12;
+    }
+    base = data + (size_t)(p - data + 31) / 32 * 32;
+    build_put(&out, table, (size_t)(p - table));
+    build_pad(&out, 32);
+    build_put(&out, base, bytes - (size_t)(base - data));
+    naive_close(&file);
+    *n_out = out.n;
+    return out.p;
+}
+
+static void without_nope_smollm3_fails(void)
+{
+    static double naive[64 * 61], golden[N_GOLDEN * GOLDEN_VOCAB];
+    model_spec spec = { .family = "smollm3" };
+    const char *path = shared_path("golden/logits/smollm3.f16.gguf"), *why;
+    int32_t ids[N_GOLDEN];
+    size_t bytes, n_llama = 0;
+    unsigned char *file = model_build(&spec, &bytes), *llama = as_llama(file, bytes, &n_llama);
+    smolq_source source = model_source(llama, n_llama);
+    smolq_error err;
+    float *logits;
+    int n_vocab = 0;
+    model_ids(ids, 64, 61, 1);
+    why = naive_logits_memory(file, bytes, ids, 64, naive);
+    free(file);
+    logits = logits_of(NULL, &source, SMOLQ_KV_F32, ids, 64, &n_vocab, &err);
+    free(llama);
+    REQUIRE(!why && logits && n_vocab == 61, "%s", why ? why : err.text);
+    CHECK(distance(logits, naive, 64 * 61) > 1e-2, "RoPE in every layer changes the logits by %g only: the test is blind", distance(logits, naive, 64 * 61));
+    free(logits);
+    if (!path) return;
+    file = naive_slurp(path, &bytes);
+    llama = as_llama(file, bytes, &n_llama);
+    free(file);
+    source = model_source(llama, n_llama);
+    REQUIRE(golden_ids(ids) && golden_logits("smollm3.f16.gguf", golden), "the golden data is incomplete");
+    logits = logits_of(NULL, &source, SMOLQ_KV_F32, ids, N_GOLDEN, &n_vocab, &err);
+    free(llama);
+    REQUIRE(logits && n_vocab == GOLDEN_VOCAB, "%s", err.text);
+    CHECK(distance(logits, golden, N_GOLDEN * GOLDEN_VOCAB) > 1e-2, "golden smollm3 with RoPE in every layer is as near as %g", distance(logits, golden, N_GOLDEN * GOLDEN_VOCAB));
+    free(logits);
+}
+
+/* ---- the naive pass on every family, with models written here ---- */
+
+static void naive_agrees_on_every_family(void)
+{
+    static const int types[3] = { 0, 1, 30 }; /* F32, F16, BF16 */
+    static const model_spec specs[] = {
+        { .family = "llama" },
+        { .family = "llama", .untied = 1, .n_embd = 48, .n_head = 2, .n_head_kv = 1, .n_ff = 100, .n_vocab = 67 }, /* head_dim 24 */
+        { .family = "llama", .n_head = 8, .n_head_kv = 8, .n_ff = 33, .n_layer = 2 },                               /* no GQA, head_dim 8 */
+        { .family = "llama", .head_dim = 40, .n_head = 3, .n_head_kv = 1, .n_embd = 56 },                           /* heads wider than the embedding */
+        { .family = "llama", .rope_freqs = 1, .rope_base = 500000 },                                                /* Llama 3 */
+        { .family = "llama", .scaling = "linear", .factor = 4 },
+        { .family = "llama", .scaling = "yarn", .factor = 4, .original_ctx = 64, .n_ctx_train = 256 },
+        { .family = "llama", .scaling = "yarn", .factor = 8, .head_dim = 64, .original_ctx = 1024, .rope_base = 100000 },
+        { .family = "llama", .scaling = "none", .factor = 4 },
+        { .family = "llama", .biases = 2, .untied = 1 },
+        { .family = "llama", .n_expert = 4, .n_expert_used = 2, .n_ff = 72 },                                       /* Mixtral */
+        { .family = "smollm3", .n_layer = 5 },
+        { .family = "smollm3", .n_layer = 9, .n_embd = 32, .untied = 1 },
+        { .family = "qwen2" },
+        { .family = "qwen2", .untied = 1, .n_embd = 96, .n_head = 4, .n_head_kv = 1, .n_ff = 77 },                  /* head_dim 24 */
+        { .family = "qwen3", .head_dim = 40 },
+        { .family = "qwen3", .untied = 1, .n_embd = 48, .n_head = 4, .n_head_kv = 4, .head_dim = 32, .alignment = 64 },
+        { .family = "qwen3moe" },
+        { .family = "qwen3moe", .n_expert = 9, .n_expert_used = 4, .n_ff = 20, .head_dim = 24, .untied = 1 },
+    };
+    static double naive[150 * 262];
+    size_t i;
+    int t;
+    for (i = 0; i < sizeof specs / sizeof *specs; i++)
+        for (t = 0; t < 3; t++) {
+            model_spec spec = specs[i];
+            int32_t ids[150];
+            smolq_error err;
+            smolq_source source;
+            unsigned char *file;
+            size_t bytes;
+            const char *why;
+            float *logits;
+            int n = i % 3 == 1 ? 150 : 70, n_vocab = 0; /* attention goes block by block of 64 positions: more than one */
+            double error;
+            spec.type = types[t];
+            spec.seed = i * 3 + (size_t)t;
+            spec.tokenizer = i % 4 == 0;
+            file = model_build(&spec, &bytes);
+            source = model_source(file, bytes);
+            model_ids(ids, n, spec.n_vocab ? spec.n_vocab : 61, i);
+            err.text[0] = 0;
+            why = naive_logits_memory(file, bytes, ids, n, naive);
+            logits = logits_of(NULL, &source, SMOLQ_KV_F32, ids, n, &n_vocab, &err);
+            free(file);
+            REQUIRE(!why && logits, "%s number %d: %s", spec.family, (int)i, why ? why : err.text);
+            error = distance(logits, naive, (size_t)(n * n_vocab));
+            free(logits);
+            CHECK(error <= 1e-5, "%s number %d in %s: relative error %g, allowed 1e-5", spec.family, (int)i, build_type_of(types[t])->name, error);
+            if (getenv("SMOLQ_VERBOSE")) printf("     %-9s %2d %-5s %.2e\n", spec.family, (int)i, build_type_of(types[t])->name, error);
+        }
+}
+
+/* Each golden F16 and BF16 file again: here the judge has float64's sharpness, not that of the f32 program that made the golden logits. */
+static void naive_agrees_on_golden_files(void)
+{
+    static double naive[N_GOLDEN * GOLDEN_VOCAB];
+    peer rows[64];
+    int32_t ids[N_GOLDEN];
+    int n = peers(rows, 64), i, n_vocab = 0;
+    if (!n) SKIP("no golden data");
+    REQUIRE(golden_ids(ids), "tokens.txt");
+    for (i = 0; i < n; i++) {
+        char name[256];
+        const char *path, *why;
+        smolq_error err;
+        float *logits;
+        double error;
+        if (!rows[i].is_float) continue;
+        snprintf(name, sizeof name, "golden/logits/%s", rows[i].name);
+        path = shared_path(name);
+        why = path ? naive_logits(path, ids, N_GOLDEN, naive) : "missing";
+        REQUIRE(!why, "%s: %s", rows[i].name, why);
+        logits = logits_of(path, NULL, SMOLQ_KV_F32, ids, N_GOLDEN, &n_vocab, &err);
+        REQUIRE(logits && n_vocab == GOLDEN_VOCAB, "%s: %s", rows[i].name, err.text);
+        error = distance(logits, naive, N_GOLDEN * GOLDEN_VOCAB);
+        free(logits);
+        CHECK(error <= 1e-5, "%s: relative error %g, allowed 1e-5", rows[i].name, error);
+        if (getenv("SMOLQ_VERBOSE")) printf("     %-20s %.2e\n", rows[i].name, error);
+    }
+}
+
+/* ---- trained models: a scanner for the few JSON files beside them ---- */
+
+static const char *json_after(const char *p, const char *key) /* behind the next "key": or NULL */
+{
+    char quoted[64];
+    snprintf(quoted, sizeof quoted, "\"%s\":", key);
+    p = p ? strstr(p, quoted) : NULL;
+    return p ? p + strlen(quoted) : NULL;
+}
+
+static int json_ints(const char *p, int32_t *ids, int capacity) /* an array of integers */
+{
+    int n = 0;
+    p = p ? strchr(p, '[') : NULL;
+    if (!p) return 0;
+    for (p++; n < capacity; n++) {
+        char *end;
+        long value = strtol(p, &end, 10);
+        if (end == p) break;
+        ids[n] = (int32_t)value;
+        p = end + strspn(end, ", \n");
+    }
+    return n;
+}
+
+static size_t json_text(const char *p, char *text, size_t capacity) /* a string, unescaped; returns its length */
+{
+    size_t n = 0;
+    p = p ? strchr(p, '"') : NULL;
+    if (!p) return 0;
+    for (p++; *p && *p != '"' && n + 4 < capacity; p++) {
+        if (*p != '\\') text[n++] = *p;
+        else if (*++p == 'n') text[n++] = '\n';
+        else if (*p == 't') text[n++] = '\t';
+        else if (*p == 'u') {
+            char hex[5] = { p[1], p[2], p[3], p[4], 0 };
+            unsigned code = (unsigned)strtoul(hex, NULL, 16);
+            p += 4;
+            if (code < 0x80) text[n++] = (char)code;
+            else if (code < 0x800) {
+                text[n++] = (char)(0xc0 | code >> 6);
+                text[n++] = (char)(0x80 | (code & 63));
+            } else {
+                text[n++] = (char)(0xe0 | code >> 12);
+                text[n++] = (char)(0x80 | (code >> 6 & 63));
+                text[n++] = (char)(0x80 | (code & 63));
+            }
+        } else text[n++] = *p;
+    }
+    text[n] = 0;
+    return n;
+}
+
+typedef struct trained { smolq_model *model; smolq_context *context; smolq_error err; } trained;
+
+static int trained_open(trained *t, const char *path, int kv_type)
+{
+    smolq_context_options options;
+    memset(t, 0, sizeof *t);
+    memset(&options, 0, sizeof options);
+    options.kv_type = kv_type;
+    options.n_ctx = 512;
+    return smolq_open(path, NULL, &t->model, &t->err) == SMOLQ_OK && smolq_context_open(t->model, &options, &t->context, &t->err) == SMOLQ_OK;
+}
+static void trained_close(trained *t)
+{
+    smolq_context_close(t->context);
+    smolq_close(t->model);
+}
+
+static int greedy(trained *t, const int32_t *prompt, int n_prompt, int32_t *ids, int n) /* 1, or 0 with t->err */
+{
+    const smolq_vocab *vocab = smolq_model_vocab(t->model);
+    smolq_eval_item item;
+    int i;
+    memset(&item, 0, sizeof item);
+    item.context = t->context;
+    item.tokens = prompt;
+    item.n_tokens = n_prompt;
+    if (smolq_context_truncate(t->context, 0, &t->err) != SMOLQ_OK) return 0;
+    for (i = 0; i < n; i++) {
+        if (smolq_eval(&item, 1, NULL, &t->err) != SMOLQ_OK) return 0;
+        if (smolq_sample(NULL, smolq_context_logits(t->context), smolq_vocab_size(vocab), &ids[i], &t->err) != SMOLQ_OK) return 0;
+        item.tokens = &ids[i];
+        item.n_tokens = 1;
+    }
+    return 1;
+}
+
+/* Every case of a JSON file: "prompt" tokenizes to "prompt_ids", and "greedy_ids" follow, where the best two logits are never nearer than 0.002. */
+static void greedy_texts(const char *json_name, const char *model_name, const char *margin_key)
+{
+    const char *json_path = shared_path(json_name), *model_path = shared_path(model_name), *p, *next;
+    char text[4096];
+    int32_t prompt[256], want[512], got[512], ids[256];
+    trained t;
+    size_t bytes = 0, n_text, n_ids = 0;
+    int n_prompt, n, i, cases = 0;
+    char *json;
+    if (!json_path || !model_path) SKIP("no trained models");
+    json = (char *)naive_slurp(json_path, &bytes);
+    if (!trained_open(&t, model_path, SMOLQ_KV_F32)) {
+        test_fail(__FILE__, __LINE__, "%s: %s", model_name, t.err.text);
+        trained_close(&t);
+        free(json);
+        return;
+    }
+    for (p = json_after(json, "prompt"); p; p = next) {
+        const char *margin = json_after(p, margin_key);
+        next = json_after(p, "prompt");
+        n_text = json_text(p, text, sizeof text);
+        n_prompt = json_ints(json_after(p, "prompt_ids"), prompt, 256);
+        n = json_ints(json_after(p, "greedy_ids"), want, 512);
+        cases++;
+        CHECK(n_prompt > 0 && n >= 64 && margin, "%s: case %d is incomplete", json_name, cases);
+        if (smolq_tokenize(smolq_model_vocab(t.model), text, n_text, SMOLQ_ADD_BOS, ids, 256, &n_ids, &t.err) != SMOLQ_OK) {
+            CHECK(0, "%s: \"%s\": %s", model_name, text, t.err.text);
+            continue;
+        }
+        CHECK((int)n_ids == n_prompt && memcmp(ids, prompt, sizeof(int32_t) * (size_t)n_prompt) == 0, "%s: \"%s\" tokenizes to other ids", model_name, text);
+        if (!margin || strtod(margin, NULL) <= 0.002) continue;
+        if (!greedy(&t, prompt, n_prompt, got, n)) CHECK(0, "%s: \"%s\": %s", model_name, text, t.err.text);
+        else for (i = 0; i < n; i++)
+            if (got[i] != want[i]) {
+                CHECK(0, "%s: \"%s\": token %d is %d, expected %d", model_name, text, i, got[i], want[i]);
+                break;
+            }
+    }
+    CHECK(cases >= 3, "%s: %d cases found", json_name, cases);
+    trained_close(&t);
+    free(json);
+}
+
+static void stories260k(void)  { greedy_texts("models/stories260K.greedy.json", "models/stories260K.gguf", "smallest_margin"); }
+static void tinystories(void)  { greedy_texts("models/TinyStories-656K.greedy.json", "models/TinyStories-656K.gguf", "smallest_margin"); }
+static void tales_greedy(void) { greedy_texts("models/smolq-tales.golden.json", "models/smolq-tales.f16.gguf", "smallest_top2_gap"); }
+
+/* Negative log-likelihood of ids 1.. given those before, in nats, or a negative number with t->err. */
+static double passage_nll(trained *t, const int32_t *ids, int n)
+{
+    enum { CHUNK = 64 };
+    int n_vocab = smolq_vocab_size(smolq_model_vocab(t->model)), at, i, k;
+    float *logits = (float *)malloc(sizeof(float) * CHUNK * (size_t)n_vocab);
+    double *row = (double *)malloc(sizeof(double) * (size_t)n_vocab), sum = 0;
+    for (at = 0; at < n - 1; at += CHUNK) {
+        smolq_eval_item item;
+        memset(&item, 0, sizeof item);
+        item.context = t->context;
+        item.tokens = ids + at;
+        item.n_tokens = n - 1 - at < CHUNK ? n - 1 - at : CHUNK;
+        item.want = SMOLQ_LOGITS_ALL;
+        item.logits = logits;
+        if (smolq_eval(&item, 1, NULL, &t->err) != SMOLQ_OK) {
+            sum = -1;
+            break;
+        }
+        for (i = 0; i < item.n_tokens; i++) {
+            for (k = 0; k < n_vocab; k++) row[k] = logits[(size_t)i * (size_t)n_vocab + (size_t)k];
+            sum += log_sum_exp(row, n_vocab) - row[ids[at + i + 1]];
+        }
+    }
+    free(row);
+    free(logits);
+    return sum;
+}
+
+static void tales_passage(void)
+{
+    const char *json_path = shared_path("models/smolq-tales.golden.json"), *p;
+    const char *model_path[2] = { shared_path("models/smolq-tales.f16.gguf"), "examples/models/smolq-tales.Q4_K_M.gguf" };
+    static const double allowed[2] = { 0.01, 4 };
+    int32_t ids[512], own[600];
+    char text[4096];
+    size_t bytes = 0, n_text, n_own = 0;
+    double want, got;
+    char *json;
+    int n, i;
+    FILE *bundled = fopen(model_path[1], "rb");
+    if (bundled) fclose(bundled);
+    else model_path[1] = shared_path("models/smolq-tales.Q4_K_M.gguf");
+    if (!json_path || !model_path[0] || !model_path[1]) SKIP("no golden numbers of smolq-tales");
+    json = (char *)naive_slurp(json_path, &bytes);
+    p = json_after(json, "passage");
+    n_text = json_text(json_after(p, "text"), text, sizeof text);
+    n = json_ints(json_after(p, "ids"), ids, 512);
+    p = json_after(p, "nll_sum");
+    want = p ? strtod(p, NULL) : 0;
+    free(json);
+    REQUIRE(n == 512 && want > 0, "the passage has %d ids and an nll of %g", n, want);
+    for (i = 0; i < 2; i++) {
+        trained t;
+        int open = trained_open(&t, model_path[i], i == 0 ? SMOLQ_KV_F32 : SMOLQ_KV_DEFAULT);
+        got = open ? passage_nll(&t, ids, n) : -1;
+        CHECK(got >= 0, "%s: %s", model_path[i], t.err.text);
+        CHECK(fabs(got - want) <= allowed[i], "%s: nll %.4f, expected %.4f within %g", model_path[i], got, want, allowed[i]);
+        if (getenv("SMOLQ_VERBOSE")) printf("     %s: nll %.4f, golden %.4f\n", model_path[i], got, want);
+        if (open) {
+            CHECK(smolq_tokenize(smolq_model_vocab(t.model), text, n_text, SMOLQ_ADD_BOS, own, 600, &n_own, &t.err) == SMOLQ_OK, "%s", t.err.text);
+            CHECK(n_own >= 512 && memcmp(own, ids, sizeof ids) == 0, "%s: the passage tokenizes to other ids", model_path[i]);
+        }
+        trained_close(&t);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const test tests[] = {
+        { "the naive pass agrees with the golden logits", naive_agrees_with_golden },
+        { "every family on float weights is within 1e-5 of the naive pass", naive_agrees_on_every_family },
+        { "golden float files are within 1e-5 of the naive pass", naive_agrees_on_golden_files },
+        { "golden float files, f32 cache: within 2e-5", float_files_with_f32_cache },
+        { "golden float files, default cache: no farther than llama.cpp", float_files_with_default_cache },
+        { "golden quantized files: no farther than llama.cpp", quantized_dense_files },
+        { "golden expert files: at most 3 times as far as llama.cpp", expert_files },
+        { "smollm3 with RoPE in every layer is seen to be wrong", without_nope_smollm3_fails },
+        { "stories260K writes the expected text", stories260k },
+        { "TinyStories-656K writes the expected text", tinystories },
+        { "smolq-tales writes the expected text", tales_greedy },
+        { "smolq-tales finds the passage as likely as expected", tales_passage },
+    };
+    return run_tests(argc, argv, tests, sizeof tests / sizeof *tests);
+}
