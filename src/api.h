@@ -308,6 +308,7 @@ typedef struct smolq_info {
     uint64_t    table_bytes;              /* allocated by the open model: directory, tokenizer, program (and tensors with no_map) */
     uint64_t    dequantized_bytes;        /* always 0 on the CPU: weights stay quantized */
     double      open_ms;
+    int32_t     exact;                /* nonzero: the self-test gave the canonical bits; 0: compiled for a machine that rounds otherwise */
     int32_t     runnable;                 /* smolq_probe: nonzero if smolq_open would succeed */
     char        reason[256];              /* smolq_probe: why not */
     uint64_t    context_bytes;            /* smolq_probe: memory of a context with default options, host */
@@ -491,10 +492,8 @@ typedef struct smolq_evaluation {
     const smolq_eval_item *items;
     int32_t            n_items;
     smolq_eval_options options;
-    int32_t            active;       /* private from here */
-    int32_t            item, token;  /* where the current batch begins */
-    int32_t            n_rows, n_out;
-    uint32_t           op, unit;     /* where in the program the batch stands */
+    int32_t            active;      /* private from here */
+    int32_t            item, token; /* the first token that is not in the current batch */
 } smolq_evaluation;
 SMOLQ_API smolq_result smolq_eval_begin(smolq_evaluation *e, const smolq_eval_item *items, int32_t n_items, const smolq_eval_options *options, smolq_error *err);
 SMOLQ_API smolq_result smolq_eval_step(smolq_evaluation *e, int64_t budget_us, smolq_error *err);

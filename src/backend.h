@@ -21,7 +21,7 @@ typedef struct smolq_tensor {
 
 /* Named buffers, one row per token of the batch.   name      what a row holds */
 #define SMOLQ_BUFFERS(X) \
-    X(X)      /* the residual stream           f32 [n_embd]                                     */ \
+    X(RESIDUAL) /* the residual stream         f32 [n_embd]                                     */ \
     X(NORMED) /* normed, input of products     f32 [n_embd]                                     */ \
     X(Q)      /* queries                       f32 [n_head][head_dim]                           */ \
     X(K)      /* keys of this batch            f32 [n_head_kv][head_dim]                        */ \
@@ -110,7 +110,8 @@ typedef struct smolq_run {
     const int32_t       *out_row;    /* [n_out]: rows that want logits, ascending */
     float *const        *logits;     /* [n_out] */
     uint8_t             *buffer[SMOLQ_BUF_COUNT];
-    uint32_t             op, unit;   /* the next piece of work: pieces of an op are numbered by the backend */
+    uint32_t             op;         /* the next piece of work: pieces of an op are numbered by the backend */
+    uint64_t             unit;
     int32_t              numeric;    /* set when a group of activations holds NaN or infinity */
     int                (*pause)(void *user); /* asked between pieces of at most some ten microseconds; nonzero: return */
     void                *user;

@@ -118,8 +118,8 @@ static void smolq__heap_init(smolq__heap *heap, const smolq_allocator *allocator
     heap->limit = limit;
 }
 
-/* The only place that calls the host's allocator.  Zeroed memory, 16-byte aligned, or NULL. */
-static void *smolq__alloc(smolq__heap *heap, uint64_t bytes)
+/* The only place that calls the host's allocator.  16-byte aligned memory, or NULL. */
+static void *smolq__alloc_raw(smolq__heap *heap, uint64_t bytes)
 {
     uint64_t total;
     smolq__block *block = NULL;
@@ -127,13 +127,20 @@ static void *smolq__alloc(smolq__heap *heap, uint64_t bytes)
     if (smolq__add(bytes, sizeof *block, &total) && smolq__fits_size(total) && (heap->limit == 0 || (heap->used <= heap->limit && total <= heap->limit - heap->used)))
         block = (smolq__block *)(heap->allocator.alloc ? heap->allocator.alloc(heap->allocator.user, (size_t)total) : malloc((size_t)total));
     if (!block) return NULL;
-    memset(block, 0, (size_t)total);
+    memset(block, 0, sizeof *block);
     block->bytes = (size_t)total;
     block->next = heap->blocks;
     if (heap->blocks) heap->blocks->prev = block;
     heap->blocks = block;
     heap->used += total;
     return block + 1;
+}
+
+static void *smolq__alloc(smolq__heap *heap, uint64_t bytes) /* zeroed */
+{
+    void *memory = smolq__alloc_raw(heap, bytes);
+    if (memory) memset(memory, 0, (size_t)bytes);
+    return memory;
 }
 
 static void smolq__free(smolq__heap *heap, void *memory)
@@ -350,36 +357,41 @@ static void smolq__options(void *mine, size_t my_size, const void *theirs, uint3
 
 /* ---- float environment: the host may flush subnormals or round elsewhere; evaluation must not ---- */
 
+#if defined(__GNUC__) && defined(__aarch64__)
+#  define SMOLQ__FP_STATE uint64_t
+#else
+#  define SMOLQ__FP_STATE uint32_t
+#endif
 #if defined(__GNUC__) && defined(__SSE2__)
-static uint32_t smolq__fp_enter(void)
+static SMOLQ__FP_STATE smolq__fp_enter(void)
 {
     uint32_t saved, canonical = 0x1f80; /* all exceptions masked, to nearest, no FTZ, no DAZ */
     __asm__ volatile("stmxcsr %0" : "=m"(saved));
     __asm__ volatile("ldmxcsr %0" : : "m"(canonical));
     return saved;
 }
-static void smolq__fp_leave(uint32_t saved) { __asm__ volatile("ldmxcsr %0" : : "m"(saved)); }
+static void smolq__fp_leave(SMOLQ__FP_STATE saved) { __asm__ volatile("ldmxcsr %0" : : "m"(saved)); }
 #elif defined(__GNUC__) && defined(__aarch64__)
-static uint64_t smolq__fp_enter(void)
+static SMOLQ__FP_STATE smolq__fp_enter(void)
 {
     uint64_t saved, canonical = 0;
     __asm__ volatile("mrs %0, fpcr" : "=r"(saved));
     __asm__ volatile("msr fpcr, %0" : : "r"(canonical));
     return saved;
 }
-static void smolq__fp_leave(uint64_t saved) { __asm__ volatile("msr fpcr, %0" : : "r"(saved)); }
+static void smolq__fp_leave(SMOLQ__FP_STATE saved) { __asm__ volatile("msr fpcr, %0" : : "r"(saved)); }
 #elif defined(_MSC_VER) && (defined(_M_X64) || defined(_M_IX86))
 #  include <xmmintrin.h>
-static uint32_t smolq__fp_enter(void)
+static SMOLQ__FP_STATE smolq__fp_enter(void)
 {
     uint32_t saved = _mm_getcsr();
     _mm_setcsr(0x1f80);
     return saved;
 }
-static void smolq__fp_leave(uint32_t saved) { _mm_setcsr(saved); }
+static void smolq__fp_leave(SMOLQ__FP_STATE saved) { _mm_setcsr(saved); }
 #else
-static uint32_t smolq__fp_enter(void) { return 0; }
-static void smolq__fp_leave(uint32_t saved) { (void)saved; }
+static SMOLQ__FP_STATE smolq__fp_enter(void) { return 0; }
+static void smolq__fp_leave(SMOLQ__FP_STATE saved) { (void)saved; }
 #endif
 
 /* ---- clock, microseconds from some moment ---- */

@@ -7,6 +7,7 @@
  * our own.  A host program may have changed rounding or flush-to-zero: so evaluation sets both and restores them (base.c). */
 #pragma once
 #include "api.h"
+#include <math.h>
 #include <string.h>
 
 #if defined(__FAST_MATH__)
@@ -131,14 +132,15 @@ SMOLQ_INLINE uint16_t smolq_f32_to_f16(float x)
 /* bfloat16 is the upper half of a float. */
 SMOLQ_INLINE float smolq_bf16_to_f32(uint16_t h) { return smolq_from_bits((uint32_t)h << 16); }
 
-/* OCP MX scale e8m0: 2^(e-127); e 0 is the subnormal 2^-127, e 255 is NaN by the standard and 2^128 = infinity here, as in ggml. */
-SMOLQ_INLINE float smolq_e8m0_to_f32(uint8_t e) { return smolq_from_bits(e == 0 ? 0x00400000u : (uint32_t)e << 23); }
+/* Half of an OCP MX scale e8m0: 2^(e-128), half because MXFP4 weights are doubled.  e 0 and 1 give subnormals; e 255 is NaN by the standard
+ * and 2^127 here, as in ggml. */
+SMOLQ_INLINE float smolq_e8m0_half(uint8_t e) { return smolq_from_bits(e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23); }
 
-/* Unsigned e4m3: 4 exponent bits (bias 7), 3 fraction bits; 0x7f is NaN by the standard and 0 here, as in ggml. */
+/* Unsigned e4m3: 4 exponent bits (bias 7), 3 fraction bits; the top bit means nothing.  0x7f is NaN by the standard and 0 here, as in ggml. */
 SMOLQ_INLINE float smolq_ue4m3_to_f32(uint8_t b)
 {
     uint32_t exponent = (b >> 3) & 15u, fraction = b & 7u;
-    if ((b & 0x7f) == 0x7f) return 0.0f;
+    if (b == 0x7f) return 0.0f;
     if (exponent == 0) return (float)fraction * smolq_from_bits((127u - 9u) << 23);
     return smolq_from_bits(((exponent + 120u) << 23) | (fraction << 20));
 }
@@ -173,6 +175,16 @@ SMOLQ_INLINE float smolq_exp(float x)
 }
 
 SMOLQ_INLINE float smolq_silu(float x) { return x / (1.0f + smolq_exp(-x)); }
+
+/* IEEE square root: correctly rounded everywhere, unlike the approximations that vector units offer. */
+SMOLQ_INLINE float smolq_sqrt(float x)
+{
+#if defined(__CUDA_ARCH__)
+    return __fsqrt_rn(x);
+#else
+    return sqrtf(x);
+#endif
+}
 
 /* Sums of a dot product live in 16 lanes, element i in lane i mod 16; this adds the lanes up: 8, 4, 2, 1 apart.  64 lanes for norms. */
 SMOLQ_INLINE float smolq_fold(float *lane, int32_t n_lanes)

@@ -11,16 +11,18 @@ parts='A     api.h       the API and manual
        B     backend.h   programs, buffers, the functions of a backend
        C     base.c      errors, memory, checked arithmetic, look-ups
        C     file.c      mapping, memory, the callers IO
-       C     gguf.c      the file format
        C     quant.c     unpacking blocks
+       C     gguf.c      the file format
        C     unicode.c   character classes
        C     pretok.c    pre-tokenizers
        C     tokenizer.c text to tokens and back
+       C     stream.c    tokens to text as they come, stop strings
        C     chat.c      chat formats
        C     arch.c      families, keys and tensor names
        C     rope.c      rotations
        C     program.c   the forward pass as a list of operations
        C     ref.c       the reference backend
+       C     device.c    backends at work, the self-test
        C     model.c     open, probe
        C     context.c   KV caches, plans, evaluation
        C     sample.c    sampling'

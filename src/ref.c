@@ -1,0 +1,420 @@
+/* ==== ref.c: the reference backend ==================================================================================
+ * The plainest execution of a program: one function per operation, scalar, in the canonical order of docs/arithmetic.md, on the caller's
+ * thread.  It is slow, and the judge of all other backends: their logits must have its bits.
+ *
+ * An operation is cut into units (a row of a matrix, a head, a token), so that an evaluation can stop after any of them. */
+#pragma once
+#include "program.c"
+
+/* ---- products ---- */
+
+enum { SMOLQ__TILE = 64 }; /* tokens that share one unpacked block */
+
+/* Sixteen products, exact. */
+static int32_t smolq__dot16(const int16_t *v, const int8_t *q)
+{
+    int32_t sum = 0, i;
+    for (i = 0; i < 16; i++) sum += v[i] * q[i];
+    return sum;
+}
+
+/* One block of weights times the activations of one token, added to acc (rules 3 and 4): integers exactly, then for each group
+ * acc = fma(d * dx, isum, acc), then the minimums. */
+static float smolq__dot_block(const smolq__ints *w, int32_t n_weights, const int8_t *q, const float *dx, const int16_t *sums, int32_t group, float acc)
+{
+    int32_t per_group = n_weights / w->n_groups, g, i;
+    for (g = 0; g < w->n_groups; g++) {
+        int32_t isum = 0, first = g * per_group;
+        for (i = first; i < first + per_group; i += 16) isum += smolq__dot16(w->v + i, q + i);
+        acc = smolq_fma(w->d[g] * dx[first / group], (float)isum, acc);
+    }
+    if (w->n_mins > 0) {
+        int32_t per_min = n_weights / w->n_mins / 16, msum = 0, j;
+        for (j = 0; j < w->n_mins; j++)
+            for (i = 0; i < per_min; i++) msum += w->mins[j] * sums[j * per_min + i];
+        acc = smolq_fma(w->dmin * dx[0], (float)msum, acc);
+    }
+    return acc;
+}
+
+/* Row of a quantized tensor times up to SMOLQ__TILE rows of int8 activations: y[t]. */
+static void smolq__dot_quantized(const smolq__type *type, const uint8_t *row, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float *y)
+{
+    int32_t group = type->facts.group, weights = type->facts.block_weights, b, t;
+    uint64_t at_d = smolq_a8_d(n_cols), at_sums = smolq_a8_sums(n_cols, group);
+    smolq__ints ints;
+    for (t = 0; t < n_x; t++) y[t] = 0;
+    for (b = 0; b < n_cols / weights; b++) {
+        int32_t first = b * weights;
+        type->ints(row + (size_t)b * (size_t)type->facts.block_bytes, &ints);
+        for (t = 0; t < n_x; t++)
+            y[t] = smolq__dot_block(&ints, weights, (const int8_t *)x[t] + first, (const float *)(const void *)(x[t] + at_d) + first / group,
+                                    (const int16_t *)(const void *)(x[t] + at_sums) + first / 16, group, y[t]);
+    }
+}
+
+/* Dot product of floats (rule 5): 16 lanes, element i in lane i mod 16, folded 8, 4, 2, 1. */
+static float smolq__dot_floats(const float *a, const float *b, int32_t n)
+{
+    float lane[16] = { 0 };
+    int32_t i, j;
+    for (i = 0; i + 16 <= n; i += 16)
+        for (j = 0; j < 16; j++) lane[j] = smolq_fma(a[i + j], b[i + j], lane[j]);
+    for (j = 0; i + j < n; j++) lane[j] = smolq_fma(a[i + j], b[i + j], lane[j]);
+    return smolq_fold(lane, 16);
+}
+
+/* Row of a float tensor times rows of floats; unpacked in pieces of 256, so that lanes go on through the whole row. */
+static void smolq__dot_float_rows(const smolq__type *type, const uint8_t *row, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float *y)
+{
+    float lanes[SMOLQ__TILE][16], w[256];
+    int32_t first, i, t, n;
+    memset(lanes, 0, sizeof lanes);
+    for (first = 0; first < n_cols; first += 256) {
+        n = n_cols - first < 256 ? n_cols - first : 256;
+        smolq__unpack_row(type, row + (size_t)first * (size_t)type->facts.block_bytes, w, n);
+        for (t = 0; t < n_x; t++) {
+            const float *xt = (const float *)(const void *)x[t] + first;
+            for (i = 0; i < n; i++) lanes[t][i & 15] = smolq_fma(w[i], xt[i], lanes[t][i & 15]);
+        }
+    }
+    for (t = 0; t < n_x; t++) y[t] = smolq_fold(lanes[t], 16);
+}
+
+static void smolq__dot_rows(const smolq_tensor *w, const uint8_t *row, const uint8_t *const *x, int32_t n_x, float *y)
+{
+    const smolq__type *type = smolq__type_of(w->type);
+    if (type->ints) smolq__dot_quantized(type, row, w->n_cols, x, n_x, y);
+    else smolq__dot_float_rows(type, row, w->n_cols, x, n_x, y);
+}
+
+/* Unit: one row of one part's matrix, for all tokens. */
+static void smolq__ref_matmul(smolq_run *run, const smolq_op *op, int32_t n_rows, uint64_t unit)
+{
+    const smolq_op_part *part = op->part;
+    const uint8_t *x[SMOLQ__TILE];
+    float y[SMOLQ__TILE];
+    int32_t row = (int32_t)unit, first, t, n;
+    for (; row >= part->w->n_rows; part++) row -= part->w->n_rows;
+    for (first = 0; first < n_rows; first += n) {
+        n = n_rows - first < SMOLQ__TILE ? n_rows - first : SMOLQ__TILE;
+        for (t = 0; t < n; t++) x[t] = smolq_row(run, part->in, first + t);
+        smolq__dot_rows(part->w, part->w->data + (uint64_t)row * part->w->row_bytes, x, n, y);
+        for (t = 0; t < n; t++) {
+            float *out = (float *)(void *)smolq_row(run, part->out, first + t) + row;
+            if (part->bias) y[t] += part->bias[row];
+            *out = part->add ? *out + y[t] : y[t];
+        }
+    }
+}
+
+/* Unit: one row of one part's matrix of one chosen expert, for one token. */
+static void smolq__ref_matmul_experts(smolq_run *run, const smolq_op *op, uint64_t unit, uint64_t units_per_pick)
+{
+    const smolq_op_part *part = op->part;
+    int32_t n_used = run->program->n_expert_used, pick = (int32_t)(unit / units_per_pick), token = pick / n_used, slot = pick % n_used;
+    int32_t row = (int32_t)(unit % units_per_pick), expert;
+    const uint8_t *x;
+    for (; row >= part->w->n_rows; part++) row -= part->w->n_rows;
+    expert = ((const int32_t *)(const void *)smolq_row(run, SMOLQ_BUF_PICKS, token))[slot];
+    x = smolq_row(run, part->in, token);
+    if (op->n_seg > 1) {
+        const smolq__type *type = smolq__type_of(part->w->type);
+        x += (uint64_t)slot * (type->ints ? smolq_a8_bytes(part->w->n_cols, type->facts.group) : (uint64_t)part->w->n_cols * 4);
+    }
+    smolq__dot_rows(part->w, part->w->data + (uint64_t)expert * part->w->expert_bytes + (uint64_t)row * part->w->row_bytes, &x, 1,
+                    (float *)(void *)smolq_row(run, part->out, token) + (size_t)slot * (size_t)part->w->n_rows + row);
+}
+
+/* ---- the other operations; unit: one token ---- */
+
+static void smolq__ref_embed(smolq_run *run, const smolq_op *op, int32_t row)
+{
+    const smolq_tensor *w = op->table;
+    smolq__unpack_row(smolq__type_of(w->type), w->data + (uint64_t)run->token[row] * w->row_bytes, (float *)(void *)smolq_row(run, op->out, row), w->n_cols);
+}
+
+/* RMSNorm (Zhang and Sennrich 2019; rule 6): 64 lanes for the sum of squares, s = 1 / sqrt(ss / n + eps), y = (x * s) * w. */
+static void smolq__ref_norm(smolq_run *run, const smolq_op *op, int32_t row)
+{
+    const float *x = (const float *)(const void *)smolq_row(run, op->in, row);
+    float *y = (float *)(void *)smolq_row(run, op->out, row);
+    int32_t seg, i;
+    for (seg = 0; seg < op->n_seg; seg++, x += op->n, y += op->n) {
+        float lane[64] = { 0 }, s;
+        for (i = 0; i < op->n; i++) lane[i & 63] = smolq_fma(x[i], x[i], lane[i & 63]);
+        s = 1.0f / smolq_sqrt(smolq_fold(lane, 64) / (float)op->n + op->eps);
+        for (i = 0; i < op->n; i++) y[i] = smolq_mul(smolq_mul(x[i], s), op->w[i]);
+    }
+}
+
+/* int8 activations (rule 2): per group d = amax / 127, q = nearest(x * (127 / amax)). */
+static int smolq__quantize_row(const float *x, uint8_t *out, int32_t n, int32_t group)
+{
+    int8_t *q = (int8_t *)out;
+    float *d = (float *)(void *)(out + smolq_a8_d(n));
+    int16_t *sums = (int16_t *)(void *)(out + smolq_a8_sums(n, group));
+    int32_t g, i, finite = 1;
+    for (g = 0; g < n / group; g++, x += group, q += group) {
+        float amax = 0, id;
+        for (i = 0; i < group; i++) {
+            float a = smolq_from_bits(smolq_bits(x[i]) & 0x7fffffffu);
+            if (!smolq_is_finite(x[i])) finite = 0;
+            if (a > amax) amax = a;
+        }
+        if (!finite || amax < 7.888609052210118e-31f) amax = 0; /* 2^-100: 127 / amax would overflow */
+        d[g] = amax / 127.0f;
+        id = amax > 0 ? 127.0f / amax : 0.0f;
+        for (i = 0; i < group; i++) {
+            int32_t r = finite ? smolq_rne(smolq_mul(x[i], id)) : 0;
+            q[i] = (int8_t)(r > 127 ? 127 : r < -127 ? -127 : r);
+        }
+        for (i = 0; i < group / 16; i++) {
+            int32_t sum = 0, j;
+            for (j = 0; j < 16; j++) sum += q[16 * i + j];
+            *sums++ = (int16_t)sum;
+        }
+    }
+    return finite;
+}
+
+static void smolq__ref_quantize(smolq_run *run, const smolq_op *op, int32_t row)
+{
+    const float *x = (const float *)(const void *)smolq_row(run, op->in, row);
+    uint8_t *out = smolq_row(run, op->out, row);
+    int32_t seg;
+    for (seg = 0; seg < op->n_seg; seg++, x += op->n, out += smolq_a8_bytes(op->n, op->group))
+        if (!smolq__quantize_row(x, out, op->n, op->group)) run->numeric = 1;
+}
+
+/* RoPE (rule 8): (a, b) -> (a c - b s, a s + b c), one rounding for the first product and the sum, one for the other product. */
+static void smolq__ref_rope(smolq_run *run, const smolq_op *op, int32_t row)
+{
+    float *x = (float *)(void *)smolq_row(run, op->in, row);
+    const float *c = (const float *)(const void *)smolq_row(run, SMOLQ_BUF_ROPE, row), *s = c + op->n_rot / 2;
+    int32_t half = op->n_rot / 2, head, i;
+    int32_t step = op->rope == SMOLQ_ROPE_PAIRS ? 2 : 1, apart = op->rope == SMOLQ_ROPE_PAIRS ? 1 : half;
+    for (head = 0; head < op->n_seg; head++, x += op->n)
+        for (i = 0; i < half; i++) {
+            float a = x[i * step], b = x[i * step + apart];
+            x[i * step] = smolq_fma(a, c[i], -smolq_mul(b, s[i]));
+            x[i * step + apart] = smolq_fma(a, s[i], smolq_mul(b, c[i]));
+        }
+}
+
+/* ---- KV cache and attention ---- */
+
+static void smolq__kv_write(int32_t type, const float *x, uint8_t *cell, int32_t n)
+{
+    int32_t i, g;
+    if (type == SMOLQ_TYPE_F32) memcpy(cell, x, (size_t)n * 4);
+    else if (type == SMOLQ_TYPE_F16) {
+        for (i = 0; i < n; i++) {
+            uint16_t h = smolq_f32_to_f16(x[i]);
+            cell[2 * i] = (uint8_t)h;
+            cell[2 * i + 1] = (uint8_t)(h >> 8);
+        }
+    } else { /* q8_0: as the activations of rule 2 in groups of 32, the scale rounded to f16 */
+        for (g = 0; g < n / 32; g++, x += 32, cell += 34) {
+            float amax = 0, id;
+            uint16_t d;
+            for (i = 0; i < 32; i++) {
+                float a = smolq_from_bits(smolq_bits(x[i]) & 0x7fffffffu);
+                if (a > amax || a != a) amax = a;
+            }
+            if (amax < 7.888609052210118e-31f) amax = 0;
+            id = amax > 0 ? 127.0f / amax : 0.0f;
+            d = smolq_f32_to_f16(amax / 127.0f);
+            cell[0] = (uint8_t)d;
+            cell[1] = (uint8_t)(d >> 8);
+            for (i = 0; i < 32; i++) {
+                float y = smolq_mul(x[i], id);
+                cell[2 + i] = (uint8_t)(int8_t)(y > 127.0f ? 127 : y < -127.0f ? -127 : y == y ? smolq_rne(y) : 0);
+            }
+        }
+    }
+}
+
+static void smolq__ref_kv_store(smolq_run *run, const smolq_op *op, int32_t row)
+{
+    const smolq_kv_layer *kv = &run->kv[row][op->layer];
+    const float *k = (const float *)(const void *)smolq_row(run, SMOLQ_BUF_K, row), *v = (const float *)(const void *)smolq_row(run, SMOLQ_BUF_V, row);
+    uint64_t cell = (uint64_t)(run->position[row] % kv->n_cells);
+    int32_t head;
+    for (head = 0; head < op->n_head_kv; head++, k += op->n, v += op->n) {
+        uint64_t at = ((uint64_t)head * (uint64_t)kv->n_cells + cell) * kv->head_row_bytes;
+        smolq__kv_write(kv->type, k, kv->k + at, op->n);
+        smolq__kv_write(kv->type, v, kv->v + at, op->n);
+    }
+}
+
+enum { SMOLQ__KEYS_PER_BLOCK = 64, SMOLQ__MAX_HEAD = 1024 };
+
+/* Attention of one head of one token (rule 9): keys in blocks of 64 absolute positions, each with its own maximum, sum and output, merged left to right
+ * (online softmax, Milakov and Gimelshein 2018). */
+static void smolq__ref_attention(smolq_run *run, const smolq_op *op, int32_t row, int32_t head)
+{
+    const smolq_kv_layer *kv = &run->kv[row][op->layer];
+    const smolq__type *type = smolq__type_of(kv->type);
+    const float *q = (const float *)(const void *)smolq_row(run, SMOLQ_BUF_Q, row) + (size_t)head * (size_t)op->n;
+    float *out = (float *)(void *)smolq_row(run, SMOLQ_BUF_ATT, row) + (size_t)head * (size_t)op->n;
+    uint64_t head_at = (uint64_t)(head / (op->n_head / op->n_head_kv)) * (uint64_t)kv->n_cells * kv->head_row_bytes;
+    int32_t n_keys = run->position[row] + 1, first, i, d, n;
+    float best = 0, total = 0, p[SMOLQ__KEYS_PER_BLOCK], o[SMOLQ__MAX_HEAD], x[SMOLQ__MAX_HEAD];
+
+    for (first = 0; first < n_keys; first += n) {
+        float block_best, lane[16] = { 0 }, block_total;
+        n = n_keys - first < SMOLQ__KEYS_PER_BLOCK ? n_keys - first : SMOLQ__KEYS_PER_BLOCK;
+        for (i = 0; i < n; i++) {
+            smolq__unpack_row(type, kv->k + head_at + (uint64_t)((first + i) % kv->n_cells) * kv->head_row_bytes, x, op->n);
+            p[i] = smolq_mul(smolq__dot_floats(q, x, op->n), op->scale);
+        }
+        block_best = p[0];
+        for (i = 1; i < n; i++) block_best = p[i] > block_best ? p[i] : block_best;
+        for (i = 0; i < n; i++) {
+            p[i] = smolq_exp(p[i] - block_best);
+            lane[i & 15] += p[i];
+        }
+        block_total = smolq_fold(lane, 16);
+        for (d = 0; d < op->n; d++) o[d] = 0;
+        for (i = 0; i < n; i++) {
+            smolq__unpack_row(type, kv->v + head_at + (uint64_t)((first + i) % kv->n_cells) * kv->head_row_bytes, x, op->n);
+            for (d = 0; d < op->n; d++) o[d] = smolq_fma(p[i], x[d], o[d]);
+        }
+        if (first == 0) {
+            best = block_best;
+            total = block_total;
+            for (d = 0; d < op->n; d++) out[d] = o[d];
+        } else {
+            float new_best = block_best > best ? block_best : best, keep = smolq_exp(best - new_best), take = smolq_exp(block_best - new_best);
+            total = smolq_fma(total, keep, smolq_mul(block_total, take));
+            for (d = 0; d < op->n; d++) out[d] = smolq_fma(out[d], keep, smolq_mul(o[d], take));
+            best = new_best;
+        }
+    }
+    total = 1.0f / total;
+    for (d = 0; d < op->n; d++) out[d] = smolq_mul(out[d], total);
+}
+
+/* ---- rows that want logits, feed-forward, experts ---- */
+
+static void smolq__ref_gather(smolq_run *run, const smolq_op *op)
+{
+    int32_t i;
+    for (i = 0; i < run->n_out; i++)
+        if (run->out_row[i] != i) memcpy(smolq_row(run, op->in, i), smolq_row(run, op->in, run->out_row[i]), (size_t)op->n * 4);
+}
+
+static void smolq__ref_glu(smolq_run *run, const smolq_op *op, int32_t row)
+{
+    float *gate = (float *)(void *)smolq_row(run, SMOLQ_BUF_GATE, row);
+    const float *up = (const float *)(const void *)smolq_row(run, SMOLQ_BUF_UP, row);
+    int32_t i;
+    for (i = 0; i < op->n; i++) gate[i] = smolq_mul(smolq_silu(gate[i]), up[i]);
+}
+
+/* Softmax over all experts, the best n_expert_used in falling order (ties: the lower number), their probabilities as weights. */
+static void smolq__ref_route(smolq_run *run, const smolq_op *op, int32_t row)
+{
+    float *p = (float *)(void *)smolq_row(run, SMOLQ_BUF_ROUTER, row);
+    int32_t *picks = (int32_t *)(void *)smolq_row(run, SMOLQ_BUF_PICKS, row), n = run->program->n_expert, n_used = run->program->n_expert_used, s, i;
+    float *weights = (float *)(void *)(picks + n_used), best = p[0], lane[16] = { 0 }, total;
+    for (i = 0; i < n; i++) {
+        if (!smolq_is_finite(p[i])) run->numeric = 1;
+        best = p[i] > best ? p[i] : best;
+    }
+    for (i = 0; i < n; i++) {
+        p[i] = smolq_exp(p[i] - best);
+        lane[i & 15] += p[i];
+    }
+    total = smolq_fold(lane, 16);
+    for (i = 0; i < n; i++) p[i] /= total;
+    for (s = 0; s < n_used; s++) {
+        int32_t pick = 0;
+        for (i = 1; i < n; i++)
+            if (p[i] > p[pick]) pick = i;
+        picks[s] = pick;
+        weights[s] = p[pick];
+        p[pick] = -1;
+    }
+    if (op->renormalize) {
+        for (total = 0, s = 0; s < n_used; s++) total += weights[s];
+        total = total > 6.103515625e-5f ? total : 6.103515625e-5f;
+        for (s = 0; s < n_used; s++) weights[s] /= total;
+    }
+    for (s = 0; s < n_used; s++) weights[s] = smolq_mul(weights[s], op->scale);
+}
+
+static void smolq__ref_combine(smolq_run *run, const smolq_op *op, int32_t row)
+{
+    const float *down = (const float *)(const void *)smolq_row(run, SMOLQ_BUF_DOWN, row);
+    const float *weights = (const float *)(const void *)smolq_row(run, SMOLQ_BUF_PICKS, row) + run->program->n_expert_used;
+    float *x = (float *)(void *)smolq_row(run, op->out, row);
+    int32_t i, s;
+    for (i = 0; i < op->n; i++) {
+        float sum = 0;
+        for (s = 0; s < run->program->n_expert_used; s++) sum = smolq_fma(weights[s], down[(size_t)s * (size_t)op->n + (size_t)i], sum);
+        x[i] += sum;
+    }
+}
+
+/* ---- walking the program ---- */
+
+static uint64_t smolq__ref_units(const smolq_run *run, const smolq_op *op, uint64_t n_rows, uint64_t *matrix_rows)
+{
+    int32_t i;
+    *matrix_rows = 0;
+    for (i = 0; i < op->n_parts; i++) *matrix_rows += (uint64_t)op->part[i].w->n_rows;
+    switch (op->kind) {
+    case SMOLQ_OP_MATMUL:         return n_rows ? *matrix_rows : 0;
+    case SMOLQ_OP_MATMUL_EXPERTS: return n_rows * (uint64_t)run->program->n_expert_used * *matrix_rows;
+    case SMOLQ_OP_ATTENTION:      return n_rows * (uint64_t)op->n_head;
+    case SMOLQ_OP_GATHER:         return 1;
+    default:                      return n_rows;
+    }
+}
+
+static smolq_result smolq__ref_run(void *state, smolq_run *run, smolq_error *err)
+{
+    (void)state;
+    (void)err;
+    for (; run->op < (uint32_t)run->program->n_ops; run->op++, run->unit = 0) {
+        const smolq_op *op = &run->program->ops[run->op];
+        int32_t n_rows = op->selected ? run->n_out : run->n_rows;
+        uint64_t matrix_rows, n_units = smolq__ref_units(run, op, (uint64_t)n_rows, &matrix_rows);
+        for (; run->unit < n_units; run->unit++) {
+            int32_t row = (int32_t)run->unit;
+            if (run->pause && run->pause(run->user)) return SMOLQ_OK;
+            switch (op->kind) {
+            case SMOLQ_OP_EMBED:          smolq__ref_embed(run, op, row);      break;
+            case SMOLQ_OP_NORM:           smolq__ref_norm(run, op, row);       break;
+            case SMOLQ_OP_QUANTIZE:       smolq__ref_quantize(run, op, row);   break;
+            case SMOLQ_OP_MATMUL:         smolq__ref_matmul(run, op, n_rows, run->unit); break;
+            case SMOLQ_OP_ROPE:           smolq__ref_rope(run, op, row);       break;
+            case SMOLQ_OP_KV_STORE:       smolq__ref_kv_store(run, op, row);   break;
+            case SMOLQ_OP_ATTENTION:      smolq__ref_attention(run, op, row / op->n_head, row % op->n_head); break;
+            case SMOLQ_OP_GATHER:         smolq__ref_gather(run, op);          break;
+            case SMOLQ_OP_GLU:            smolq__ref_glu(run, op, row);        break;
+            case SMOLQ_OP_ROUTE:          smolq__ref_route(run, op, row);      break;
+            case SMOLQ_OP_MATMUL_EXPERTS: smolq__ref_matmul_experts(run, op, run->unit, matrix_rows); break;
+            default:                      smolq__ref_combine(run, op, row);    break;
+            }
+        }
+    }
+    return SMOLQ_OK;
+}
+
+static smolq_result smolq__ref_open(const smolq_device_options *options, void **state, char *report, size_t report_bytes, smolq_error *err)
+{
+    (void)options;
+    (void)err;
+    *state = NULL;
+    snprintf(report, report_bytes, "ref: plain C on the caller's thread");
+    return SMOLQ_OK;
+}
+static void smolq__ref_close(void *state) { (void)state; }
+
+static const smolq_backend smolq__ref_backend = {
+    SMOLQ_CONTRACT, SMOLQ_CONTRACT_SIZES, "ref", smolq__ref_open, smolq__ref_close, NULL, NULL, smolq__ref_run
+};
+SMOLQ_API const smolq_backend *smolq_backend_ref(void) { return &smolq__ref_backend; }
