@@ -33,7 +33,7 @@ typedef struct smolq__layout {
 } smolq__layout;
 
 /* Appends n * size bytes at the next multiple of 64; 0 on overflow. */
-static int smolq__place(smolq__layout *layout, uint64_t *at, uint64_t n, uint64_t size)
+static int smolq__reserve_at(smolq__layout *layout, uint64_t *at, uint64_t n, uint64_t size)
 {
     uint64_t bytes;
     *at = layout->end;
@@ -64,15 +64,15 @@ static smolq_result smolq__context_layout(const smolq__arch *arch, const smolq_p
     n_ctx = (uint64_t)layout->n_ctx;
     n_batch = (uint64_t)layout->n_batch;
 
-    fits = smolq__place(layout, &layout->context, 1, sizeof(smolq_context)) && smolq__place(layout, &layout->ids, n_ctx, 4) &&
-           smolq__place(layout, &layout->kv, (uint64_t)arch->hp.n_layer, sizeof(smolq_kv_layer)) && smolq__place(layout, &layout->token, n_batch, 4) &&
-           smolq__place(layout, &layout->position, n_batch, 4) && smolq__place(layout, &layout->out_row, n_batch, 4) &&
-           smolq__place(layout, &layout->row_kv, n_batch, sizeof(void *)) && smolq__place(layout, &layout->row_logits, n_batch, sizeof(void *));
-    for (i = 0; i < SMOLQ_BUF_COUNT && fits; i++) fits = smolq__place(layout, &layout->buffer[i], n_batch, program->row_bytes[i]);
-    fits = fits && smolq__place(layout, &layout->logits, (uint64_t)arch->hp.n_vocab, 4);
+    fits = smolq__reserve_at(layout, &layout->context, 1, sizeof(smolq_context)) && smolq__reserve_at(layout, &layout->ids, n_ctx, 4) &&
+           smolq__reserve_at(layout, &layout->kv, (uint64_t)arch->hp.n_layer, sizeof(smolq_kv_layer)) && smolq__reserve_at(layout, &layout->token, n_batch, 4) &&
+           smolq__reserve_at(layout, &layout->position, n_batch, 4) && smolq__reserve_at(layout, &layout->out_row, n_batch, 4) &&
+           smolq__reserve_at(layout, &layout->row_kv, n_batch, sizeof(void *)) && smolq__reserve_at(layout, &layout->row_logits, n_batch, sizeof(void *));
+    for (i = 0; i < SMOLQ_BUF_COUNT && fits; i++) fits = smolq__reserve_at(layout, &layout->buffer[i], n_batch, program->row_bytes[i]);
+    fits = fits && smolq__reserve_at(layout, &layout->logits, (uint64_t)arch->hp.n_vocab, 4);
     for (i = 0; i < arch->hp.n_layer && fits; i++) /* keys and values, each [n_head_kv][n_ctx][head_dim] */
         fits = smolq__add(per_cell, 2 * (uint64_t)arch->layers[i].n_head_kv * layout->head_row_bytes, &per_cell);
-    fits = fits && smolq__place(layout, &layout->cache, per_cell, n_ctx) && smolq__add(layout->end, 64, &layout->end) && smolq__fits_size(layout->end) &&
+    fits = fits && smolq__reserve_at(layout, &layout->cache, per_cell, n_ctx) && smolq__add(layout->end, 64, &layout->end) && smolq__fits_size(layout->end) &&
            smolq__add(layout->end, sizeof(smolq__block), &ignored);
     if (!fits) return smolq__fail(err, SMOLQ_E_MEMORY, "a context of %d tokens does not fit in this machine's address space; ask for a smaller n_ctx", (int)layout->n_ctx);
     return SMOLQ_OK;
