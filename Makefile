@@ -1,0 +1,107 @@
+# make demo      a story from the bundled model          make asan        the tests under AddressSanitizer and UBSan
+# make test      all tests, at most ten minutes          make fuzz        each fuzz target for SECONDS=60
+# make test-long the full cross products                 make lint        formatting, warnings of two compilers, shell syntax
+# make examples  the programs in build/                  make standalone  build/smolq_standalone.h, which needs no stb_ds
+# make smolq.h   the header from its parts in src/       make install     to PREFIX=/usr/local, below DESTDIR
+#
+# What is missing on a Debian machine is installed by tools/setup.sh; SMOLQ_NO_INSTALL=1 makes it only say what is missing.
+
+CFLAGS     = -O2
+TESTFLAGS  = -std=gnu99 -O2 -Wall -Wextra -Wno-unused-function
+SANITIZE   = -std=gnu99 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+FUZZFLAGS  = -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
+SECONDS    = 60
+PREFIX     = /usr/local
+VERSION    = $(shell sed -n 's/.*SMOLQ_VERSION_TEXT *"\(.*\)"/\1/p' src/api.h)
+
+PARTS      = $(wildcard src/*.h src/*.c) tools/amalgamate.sh
+EXAMPLES   = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c))
+TESTS      = $(patsubst tests/%.c,build/tests/%,$(wildcard tests/test_*.c))
+ASAN_TESTS = $(TESTS:build/tests/%=build/asan/%)
+FUZZERS    = $(patsubst tests/%.c,build/fuzz/%,$(wildcard tests/fuzz_*.c))
+
+all: examples
+examples: $(EXAMPLES)
+
+# Written anew beside the old one and moved, so that a broken part never leaves half a header.
+smolq.h: $(PARTS)
+	@mkdir -p build
+	sh tools/amalgamate.sh >build/smolq.h.new
+	mv build/smolq.h.new smolq.h
+
+build/%: examples/%.c examples/common.h smolq.h | build/.ready
+	$(CC) $(CFLAGS) -I. $< -o $@ -lm
+
+build/.ready: tools/setup.sh
+	@mkdir -p build/tests build/asan build/fuzz
+	@sh tools/setup.sh build
+	@touch $@
+
+demo: build/generate
+	build/generate -p "Once upon a time" --seed 7 -n 200 --echo --stats
+
+# A test that does not compile leaves no program; tests/run.sh counts that as a failure.
+build/tests/%: tests/%.c tests/test.h $(PARTS) smolq.h | build/.ready
+	@rm -f $@
+	$(CC) $(TESTFLAGS) -I. $< -o $@ -lm -lpthread
+
+build/asan/%: tests/%.c tests/test.h $(PARTS) smolq.h | build/.ready
+	@rm -f $@
+	$(CC) $(SANITIZE) -I. $< -o $@ -lm -lpthread
+
+test-programs: $(TESTS)
+asan-programs: $(ASAN_TESTS)
+
+test: build/.ready
+	@sh tools/setup.sh test
+	-@$(MAKE) --no-print-directory -k test-programs examples
+	@sh tests/run.sh build/tests
+
+test-long:
+	@SMOLQ_LONG=1 $(MAKE) --no-print-directory test
+
+asan: build/.ready
+	-@$(MAKE) --no-print-directory -k asan-programs
+	@sh tests/run.sh build/asan
+
+# The first comment of a fuzz target says how it is built by hand; a corpus in tests/corpus/NAME is read, never written.
+build/fuzz/%: tests/%.c $(PARTS) smolq.h | build/.ready
+	clang $(FUZZFLAGS) -I. $< -o $@ -lm
+
+fuzz: build/.ready
+	@sh tools/setup.sh test
+	@$(MAKE) --no-print-directory $(FUZZERS)
+	@for f in $(notdir $(FUZZERS)); do \
+	    mkdir -p build/fuzz/corpus/$$f; kept=tests/corpus/$${f#fuzz_}; [ -d $$kept ] || kept=; \
+	    echo "$$f: $(SECONDS) s"; \
+	    build/fuzz/$$f -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix=build/fuzz/$$f- \
+	        build/fuzz/corpus/$$f $$kept >build/fuzz/$$f.log 2>&1 || { tail -n 40 build/fuzz/$$f.log; exit 1; }; \
+	    sed -n 's/^stat::number_of_executed_units: */  runs: /p' build/fuzz/$$f.log; \
+	done
+
+lint: smolq.h
+	@sh tools/setup.sh lint
+	clang-format --dry-run -Werror examples/*.c examples/*.h
+	for f in tools/*.sh tests/*.sh; do sh -n $$f || exit 1; done
+	for cc in gcc clang; do for f in examples/*.c; do \
+	    $$cc -std=gnu11 -fsyntax-only -Wall -Wextra -Werror -I. $$f || exit 1; done; done
+	for cc in gcc clang; do for std in c99 c11 c17 c++17; do \
+	    case $$std in c++*) as=c++;; *) as=c;; esac; \
+	    echo '#include "smolq.h"' | $$cc -x $$as -std=$$std -fsyntax-only -DSMOLQ_IMPLEMENTATION \
+	        -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -I. - || exit 1; done; done
+
+standalone: build/smolq_standalone.h
+build/smolq_standalone.h: $(PARTS) | build/.ready
+	sh tools/amalgamate.sh --standalone >$@.new
+	mv $@.new $@
+
+install: smolq.h
+	mkdir -p $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/pkgconfig
+	cp smolq.h $(DESTDIR)$(PREFIX)/include/smolq.h
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' smolq.pc.in >$(DESTDIR)$(PREFIX)/share/pkgconfig/smolq.pc
+	chmod 644 $(DESTDIR)$(PREFIX)/include/smolq.h $(DESTDIR)$(PREFIX)/share/pkgconfig/smolq.pc
+
+clean:
+	rm -rf build
+
+.PHONY: all examples demo test test-long test-programs asan asan-programs fuzz lint standalone install clean

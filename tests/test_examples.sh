@@ -1,0 +1,177 @@
+#!/bin/sh
+# The example programs as their users run them: each compiles with the line in its head, says what is wrong, and does what its comment says.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+model=examples/models/smolq-tales.Q4_K_M.gguf
+scratch=$(mktemp -d) || exit 1
+trap 'rm -rf "$scratch"' EXIT
+failed=0
+check() { # name, what was expected, what was found
+    if [ "$2" = "$3" ]; then echo "ok   $1"
+    else echo "FAIL $1: expected $(printf %s "$2" | head -c 120 | tr '\n' ' '), got $(printf %s "$3" | head -c 120 | tr '\n' ' ')"; failed=1; fi
+}
+# name, then a command that must fail with status 1, a message that holds the word, and nothing on standard output
+refuses() {
+    name=$1 word=$2
+    shift 2
+    "$@" >"$scratch/out" 2>"$scratch/err" </dev/null
+    status=$?
+    why=
+    [ $status -eq 1 ] || why="status $status"
+    [ -s "$scratch/out" ] && why="$why, output"
+    grep -q -e "$word" "$scratch/err" || why="$why, no \"$word\" in: $(head -c 200 "$scratch/err")"
+    check "$name" "" "$why"
+}
+
+# ---- every program ----
+
+mkdir -p build
+for source in examples/*.c; do
+    name=$(basename "$source" .c)
+    line=$(sed -n 's/^ \* *\(cc .*\)$/\1/p' "$source" | head -n 1)
+    check "$name states its compile line" "cc -O2 -I. $source -o build/$name -lm" "$line"
+    if ! ${CC-cc} ${line#cc } -Wall -Wextra >"$scratch/why" 2>&1; then
+        echo "FAIL $name compiles with it: $(grep -m 1 error "$scratch/why")"
+        failed=1
+        continue
+    fi
+    check "$name compiles with it without a warning" "" "$(grep -m 1 warning "$scratch/why")"
+    help=$(build/$name --help 2>"$scratch/err" | wc -l)
+    check "$name --help" "yes" "$([ "$help" -gt 0 ] && [ ! -s "$scratch/err" ] && echo yes)"
+    [ "$name" = hello ] && continue
+    refuses "$name: an unknown option" "unknown option --nonsense" build/$name --nonsense
+done
+for name in generate logits bench perplexity; do
+    [ -x build/$name ] || exit 1
+    set --
+    [ $name = logits ] && set -- --tokens 1
+    [ $name = perplexity ] && set -- -f README.md
+    refuses "$name: a missing file" "/no/such/file" build/$name -m /no/such/file "$@"
+    refuses "$name: a file that is no model" GGUF build/$name -m README.md "$@"
+    refuses "$name: an unknown backend" "unknown backend" build/$name -m $model "$@" --backend abacus
+    refuses "$name: a backend that is not linked" "not linked" build/$name -m $model "$@" --backend cuda
+    refuses "$name: an unknown isa" "unknown isa" build/$name -m $model "$@" --isa abacus
+    refuses "$name: an unknown KV type" "unknown KV" build/$name -m $model "$@" --kv f8
+done
+refuses "hello: a missing file" "/no/such/file" build/hello /no/such/file
+refuses "inspect: a missing file" "/no/such/file" build/inspect /no/such/file
+refuses "inspect: a file that is no GGUF" GGUF build/inspect README.md
+refuses "tokenize: a file that is no GGUF" GGUF build/tokenize -m README.md
+refuses "a value that is missing" "missing" build/generate -n
+refuses "a number that is none" "expected" build/generate -n 12x
+refuses "a number that is too large" "expected" build/generate -n 3000000000
+refuses "a negative number where none can be" "expected" build/generate -t -2
+
+# ---- hello, generate ----
+
+check "hello says its text" "Once upon a time" "$(build/hello $model | head -c 16)"
+text=$(build/generate -p "Once upon a time" -n 24 --seed 3)
+check "generate writes something" yes "$([ ${#text} -gt 24 ] && echo yes)"
+check "the same seed gives the same text" "$text" "$(build/generate -m $model -p "Once upon a time" -n 24 --seed 3)"
+check "-t and --isa change nothing" "$text" "$(build/generate -p "Once upon a time" -n 24 --seed 3 -t 2 --isa ref --backend ref)"
+check "another seed gives another text" differs "$([ "$text" != "$(build/generate -p "Once upon a time" -n 24 --seed 4)" ] && echo differs)"
+greedy=$(build/generate -p "Once upon a time" -n 24 --temp 0)
+check "temperature 0 does without a seed" "$greedy" "$(build/generate -p "Once upon a time" -n 24 --temp 0 --seed 9)"
+check "top-k 1 is greedy too" "$greedy" "$(build/generate -p "Once upon a time" -n 24 --top-k 1 --seed 5)"
+check "generate and hello agree" "Once upon a time$greedy" "$(build/hello $model "Once upon a time" | head -c $((16 + ${#greedy})))"
+check "--echo puts the prompt first" "Once upon a time$greedy" "$(build/generate -n 24 --temp 0 --echo)"
+word=$(printf %s "$greedy" | tr -c 'a-z' '\n' | grep -m 1 -E '^.{4,}')
+check "--stop ends before the stop string" "$(printf %s "${greedy%%"$word"*}" | od -c)" "$(build/generate -n 24 --temp 0 --stop "$word" | head -c -1 | od -c)"
+check "--stats says speed and memory" 2 "$(build/generate -n 4 --stats 2>&1 >/dev/null | grep -c -E '^(speed: .*tokens per second|memory: .*resident)')"
+check "without --stats stderr stays empty" "" "$(build/generate -n 2 2>&1 >/dev/null)"
+check "a full context ends the text" yes "$(build/generate -c 16 -n -1 --temp 0 --stats 2>&1 >/dev/null | grep -q 'context is full' && echo yes)"
+refuses "a prompt that is too long" "context" build/generate -c 4 -p "Once upon a time there was a king who had three sons"
+check "it finds its model from elsewhere" "$greedy" "$(root=$(pwd); cd / && "$root/build/generate" -n 24 --temp 0)"
+
+# ---- tokenize ----
+
+ids=$(printf 'Once upon a time' | build/tokenize -m $model)
+check "ids on one line" 1 "$(printf '%s\n' "$ids" | grep -c -E '^[0-9]+( [0-9]+)*$')"
+check "--bos puts one more in front" "4080 $ids" "$(printf 'Once upon a time' | build/tokenize -m $model --bos)"
+check "a last newline is text" differs "$([ "$ids" != "$(printf 'Once upon a time\n' | build/tokenize -m $model)" ] && echo differs)"
+printf 'Gr\303\274\303\237e  aus \360\237\217\240\n\n\tx<|im_start|>\000\377\n' >"$scratch/text"
+build/tokenize -m $model <"$scratch/text" | build/tokenize -m $model --decode >"$scratch/back"
+check "any bytes come back" "" "$(cmp "$scratch/text" "$scratch/back" 2>&1)"
+check "control tokens only when asked" "1 yes" "$(printf '<|im_start|>' | build/tokenize -m $model --special | wc -w | tr -d ' ') $([ "$(printf '<|im_start|>' | build/tokenize -m $model | wc -w)" -gt 1 ] && echo yes)"
+check "no text, no ids" "" "$(build/tokenize -m $model </dev/null)"
+echo "1 two 3" >"$scratch/junk"
+check "ids that are none are refused" 1 "$(build/tokenize -m $model --decode <"$scratch/junk" >/dev/null 2>&1; echo $?)"
+check "ids outside the vocabulary are refused" 1 "$(echo 4096 | build/tokenize -m $model --decode >/dev/null 2>&1; echo $?)"
+
+# ---- logits ----
+
+tokens="4080 704 549 258 482 44 429 297 258 428"
+hash=$(build/logits -m $model --tokens "$tokens" --hash)
+check "a hash has 16 hex digits" 1 "$(printf '%s\n' "$hash" | grep -c -E '^[0-9a-f]{16}$')"
+for batch in 1 2 3 7 10 100; do
+    check "the same logits in batches of $batch" "$hash" "$(build/logits -m $model --tokens "$tokens" --hash --batch $batch)"
+done
+check "another KV type, other logits" differs "$([ "$hash" != "$(build/logits -m $model --tokens "$tokens" --hash --kv q8_0)" ] && echo differs)"
+build/logits -m $model --tokens "$tokens" -o "$scratch/logits" && build/logits -m $model --tokens "$tokens" >"$scratch/logits2"
+check "logits of every position" $((10 * 4096 * 4)) "$(wc -c <"$scratch/logits" | tr -d ' ')"
+check "-o and standard output agree" "" "$(cmp "$scratch/logits" "$scratch/logits2" 2>&1)"
+refuses "a token outside the vocabulary" "4096" build/logits -m $model --tokens "4096" --hash
+refuses "no tokens" "expected" build/logits -m $model --tokens "" --hash
+
+# ---- inspect ----
+
+tensor=blk.0.attn_q.weight
+build/inspect $model --tensor $tensor --dump "$scratch/dump" >/dev/null
+check "--dump writes f32" $((256 * 256 * 4)) "$(wc -c <"$scratch/dump" | tr -d ' ')"
+build/inspect $model --tensor $tensor --dump - >"$scratch/dump2"
+check "--dump - writes nothing else" "" "$(cmp "$scratch/dump" "$scratch/dump2" 2>&1)"
+refuses "a tensor that is not there" "blk.99" build/inspect $model --tensor blk.99.attn_q.weight
+build/inspect $model >"$scratch/glance"
+check "inspect says at a glance what it is" 4 "$(grep -c -E 'smollm3|8 layers, width 256, 4 heads of 64, 2 KV heads|^  q4_k |this build can run it' "$scratch/glance")"
+if command -v python3 >/dev/null 2>&1; then
+    check "inspect --json is JSON" "smollm3 8 4096 True" "$(build/inspect $model --json | python3 -c '
+import json, sys
+j = json.load(sys.stdin)
+assert sum(t["tensors"] for t in j["types"].values()) == len(j["tensors"]) == j["n_tensors"]
+print(j["family"], j["n_layer"], j["metadata"]["tokenizer.ggml.tokens"]["n"], j["runnable"])' 2>&1 | tail -n 1)"
+    check "inspect --tensor --json is JSON" "256 0" "$(build/inspect $model --tensor output_norm.weight --json | python3 -c '
+import json, sys
+j = json.load(sys.stdin)
+print(j["shape"][0], j["not_finite"])' 2>&1 | tail -n 1)"
+    # A file of no family with a hostile key, text and numbers.
+    python3 - "$scratch/hostile.gguf" <<'T'
+import struct, sys
+def text(b): return struct.pack("<Q", len(b)) + b
+def pair(key, kind, value): return text(key) + struct.pack("<I", kind) + value
+pairs = [pair(b"a\"\\\n\x1b[31m\xff", 8, text(b"\x00\xc3\x28\xed\xa0\x80\xf0\x9f\x98\x80\"\\")),
+         pair(b"nan", 6, struct.pack("<f", float("nan"))), pair(b"inf", 12, struct.pack("<d", float("-inf"))),
+         pair(b"big", 10, struct.pack("<Q", 2**64 - 1)), pair(b"least", 11, struct.pack("<q", -2**63)), pair(b"yes", 7, b"\x01"),
+         pair(b"tenth", 6, struct.pack("<f", 0.1)),
+         pair(b"list", 9, struct.pack("<IQ", 8, 3) + text(b"x") + text(b"") + text(b"\xfe")), pair(b"none", 9, struct.pack("<IQ", 4, 0))]
+tensor = text(b"t\"\x07\xff") + struct.pack("<IQQIQ", 2, 2, 3, 0, 0)
+header = b"GGUF" + struct.pack("<IQQ", 3, 1, len(pairs)) + b"".join(pairs) + tensor
+header += b"\0" * (-len(header) % 32)
+open(sys.argv[1], "wb").write(header + struct.pack("<6f", 1, 2, 3, 4, 5, float("inf")))
+T
+    check "hostile text becomes JSON" "18446744073709551615 -9223372036854775808 True 0.1 None 3 0 [2, 3] False" "$(build/inspect "$scratch/hostile.gguf" --json 2>&1 | python3 -c '
+import json, sys
+j = json.loads(sys.stdin.buffer.read().decode("utf-8", "strict"))
+m = j["metadata"]
+assert any("\x1b" in key and "\ufffd" in key for key in m), list(m)
+print(m["big"], m["least"], m["yes"], m["tenth"], m["nan"], m["list"]["n"], m["none"]["n"], j["tensors"][0]["shape"], j["runnable"])' 2>&1 | tail -n 1)"
+    check "hostile text reaches no terminal" "" "$(build/inspect "$scratch/hostile.gguf" 2>&1 | LC_ALL=C tr -d '\n\40-\176\200-\377' | od -c)"
+    check "bench --json has its keys" "backend control_gbps decode_gbps decode_tps first_token_ms isa kv_bytes open_ms peak_rss_bytes prefill_tps threads" \
+        "$(build/bench -m $model -p 4 -n 2 --json | python3 -c 'import json, sys; print(*sorted(json.load(sys.stdin)))' 2>&1 | tail -n 1)"
+else
+    for name in "inspect --json is JSON" "inspect --tensor --json is JSON" "hostile text becomes JSON" "hostile text reaches no terminal" "bench --json has its keys"; do
+        echo "skip $name: no python3"
+    done
+fi
+
+# ---- bench, perplexity ----
+
+check "bench prints a row per thread count" 3 "$(build/bench -m $model -p 4 -n 2 -t 1,2 | wc -l | tr -d ' ')"
+printf 'Once upon a time there was a little girl who loved to play in the garden with her dog.' >"$scratch/text"
+build/perplexity -m $model -f "$scratch/text" >"$scratch/out" 2>"$scratch/err"
+check "perplexity and bits per byte" 2 "$(grep -c -E '^(perplexity|bits per byte) +[0-9.]+ over' "$scratch/out")"
+check "every byte is predicted, after BOS" 86 "$(sed -n 's/^bits per byte .* over \([0-9]*\) bytes$/\1/p' "$scratch/out")"
+check "a simple story is no surprise" yes "$(awk '/^bits per byte/ && $4 > 0.3 && $4 < 1.6 { print "yes" }' "$scratch/out")"
+check "no progress bar but on a terminal" "" "$(cat "$scratch/err")"
+: >"$scratch/empty"
+refuses "an empty text" "too short" build/perplexity -m $model -f "$scratch/empty"
+exit $failed
