@@ -188,13 +188,13 @@ static int smolq__take_name(smolq__cursor *c, uint64_t longest, smolq__text *nam
 {
     uint64_t n;
     if (!smolq__take_u64(c, &n)) return 0;
-    if (n == 0 || n > longest) return smolq__stop(c, SMOLQ_E_FORMAT, "a name of %llu bytes, expected 1 to %llu", (unsigned long long)n, (unsigned long long)longest);
+    if (n == 0 || n > longest) return smolq__stop(c, SMOLQ_E_FORMAT, "its name has %llu bytes, expected 1 to %llu", (unsigned long long)n, (unsigned long long)longest);
     name->p = (const char *)smolq__take(c, n);
     name->n = (size_t)n;
     if (!name->p) return 0;
     c->name_at = c->at - n;
     c->name_n = n;
-    if (memchr(name->p, 0, name->n)) return smolq__stop(c, SMOLQ_E_FORMAT, "a name with a NUL byte");
+    if (memchr(name->p, 0, name->n)) return smolq__stop(c, SMOLQ_E_FORMAT, "its name has a NUL byte");
     return 1;
 }
 
@@ -270,8 +270,8 @@ static int smolq__take_array_head(smolq__cursor *c, smolq_value *v)
     if (!smolq__take_value_type(c, "array element", &v->element_type) || !smolq__take_u64(c, &v->n)) return 0;
     least = v->element_type == SMOLQ_GGUF_STRING ? 8 : v->element_type == SMOLQ_GGUF_ARRAY ? 12 : smolq__gguf_types[v->element_type].bytes;
     if (v->n > (c->end - c->at) / least)
-        return smolq__stop(c, SMOLQ_E_FORMAT, "an array of %llu %s at offset %llu is more than the rest of the file can hold (%llu bytes)", (unsigned long long)v->n,
-                           smolq__gguf_types[v->element_type].name, (unsigned long long)c->at, (unsigned long long)(c->end - c->at));
+        return smolq__stop(c, SMOLQ_E_FORMAT, "truncated or malformed: an array of %llu %s at offset %llu, the file has %llu bytes", (unsigned long long)v->n,
+                           smolq__gguf_types[v->element_type].name, (unsigned long long)c->at, (unsigned long long)c->end);
     v->data = c->data + (size_t)c->at;
     return 1;
 }
@@ -588,10 +588,10 @@ static int smolq__take_preamble(smolq__cursor *c, const smolq_limits *limits, ui
     if (*version == 1) return smolq__stop(c, SMOLQ_E_UNSUPPORTED, "GGUF version 1, from before August 2023; convert the model anew (this build reads 2 and 3)");
     if (*version && (*version & 0xffff) == 0) return smolq__stop(c, SMOLQ_E_UNSUPPORTED, "a big-endian GGUF; this build reads little-endian ones");
     if (*version != 2 && *version != 3) return smolq__stop(c, SMOLQ_E_UNSUPPORTED, "unknown GGUF version %lu; this build reads 2 and 3", (unsigned long)*version);
-    if (*n_pairs > (c->end - 24) / 13) /* key length, one byte, type, one byte less than the shortest pair has */
-        return smolq__stop(c, SMOLQ_E_FORMAT, "%llu keys don't fit in a file of %llu bytes", (unsigned long long)*n_pairs, (unsigned long long)c->end);
+    if (*n_pairs > (c->end - 24) / 13) /* no pair is shorter, no tensor record shorter than 24 */
+        return smolq__stop(c, SMOLQ_E_FORMAT, "truncated or malformed: %llu keys, the file has %llu bytes", (unsigned long long)*n_pairs, (unsigned long long)c->end);
     if (*n_tensors > (c->end - 24) / 24)
-        return smolq__stop(c, SMOLQ_E_FORMAT, "%llu tensors don't fit in a file of %llu bytes", (unsigned long long)*n_tensors, (unsigned long long)c->end);
+        return smolq__stop(c, SMOLQ_E_FORMAT, "truncated or malformed: %llu tensors, the file has %llu bytes", (unsigned long long)*n_tensors, (unsigned long long)c->end);
     if (*n_pairs > most_pairs)
         return smolq__stop(c, SMOLQ_E_MEMORY, "%llu keys are more than limits.n_keys allows (%llu)", (unsigned long long)*n_pairs, (unsigned long long)most_pairs);
     if (*n_tensors > most_tensors)
@@ -626,7 +626,7 @@ static int smolq__take_pairs(smolq__cursor *c, smolq__part *part, uint64_t n)
         c->number = i + 1;
         c->name_at = part->pairs[i] + 8;
         c->name_n = key.n;
-        if (smolq__index_add(&part->keys, (uint32_t)i) != SMOLQ__NONE) return smolq__stop(c, SMOLQ_E_FORMAT, "this key is there twice");
+        if (smolq__index_add(&part->keys, (uint32_t)i) != SMOLQ__NONE) return smolq__stop(c, SMOLQ_E_FORMAT, "this name is there twice");
     }
     return 1;
 }
