@@ -476,8 +476,9 @@ SMOLQ_TYPES(SMOLQ__PACKED)
 #define SMOLQ__INTS_256(NAME) smolq__ints_##NAME
 #define SMOLQ__INTS_32(NAME)  smolq__ints_##NAME
 #define SMOLQ__INTS_0(NAME)   NULL
-#define SMOLQ__ROW(id, NAME, name, weights, group, block) { id, { name, weights, (int32_t)sizeof(block), group }, smolq__unpack_##NAME, SMOLQ__INTS_##group(NAME) },
-#define SMOLQ__INTEGER_ROW(id, NAME, name, bytes)         { id, { name, 1, bytes, 0 }, NULL, NULL },
+#define SMOLQ__ROW(id, NAME, name, weights, group, block) \
+    { id, { name, weights, (int32_t)sizeof(block), group }, smolq__unpack_##NAME, SMOLQ__INTS_##group(NAME) },
+#define SMOLQ__INTEGER_ROW(id, NAME, name, bytes) { id, { name, 1, bytes, 0 }, NULL, NULL },
 static const smolq__type smolq__types[] = { SMOLQ_TYPES(SMOLQ__ROW) SMOLQ__INTEGER_TYPES(SMOLQ__INTEGER_ROW) };
 
 #define SMOLQ__AT(id, NAME, name, weights, group, block) SMOLQ__AT_##NAME,
@@ -531,8 +532,8 @@ SMOLQ_API smolq_result smolq_unpack(int32_t type, const void *blocks, float *val
     if (!t) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_unpack: %d is not the id of a tensor type", (int)type);
     if (!t->unpack) return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "smolq_unpack: %s tensors hold no weights to unpack", t->facts.name);
     if (n % (size_t)t->facts.block_weights)
-        return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_unpack: %llu weights of type %s, expected a multiple of %d", (unsigned long long)n, t->facts.name,
-                           (int)t->facts.block_weights);
+        return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_unpack: %llu weights of type %s, expected a multiple of %d",
+                           (unsigned long long)n, t->facts.name, (int)t->facts.block_weights);
     if (n && (!blocks || !values)) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_unpack: %s is NULL", blocks ? "values" : "blocks");
     smolq__unpack_row(t, (const uint8_t *)blocks, values, (int64_t)n);
     return SMOLQ_OK;
