@@ -1,6 +1,6 @@
 # make demo      a story from the bundled model          make asan        the tests under AddressSanitizer and UBSan
 # make test      all tests, at most ten minutes          make fuzz        each fuzz target for SECONDS=60
-# make test-long the full cross products                 make lint        formatting, warnings of two compilers, shell syntax
+# make test-long the full cross products                 make lint        plain lines, warnings of two compilers, shell
 # make examples  the programs in build/                  make standalone  build/smolq_standalone.h, which needs no stb_ds
 # make smolq.h   the header from its parts in src/       make install     to PREFIX=/usr/local, below DESTDIR
 #
@@ -81,7 +81,7 @@ fuzz: build/.ready
 
 lint: smolq.h
 	@sh tools/setup.sh lint
-	clang-format --dry-run -Werror examples/*.c examples/*.h
+	! grep -n -E '	| $$|.{161}' src/*.[ch] examples/*.[ch] tests/*.[ch] tools/*.sh
 	for f in tools/*.sh tests/*.sh; do sh -n $$f || exit 1; done
 	for cc in gcc clang; do for f in examples/*.c; do \
 	    $$cc -std=gnu11 -fsyntax-only -Wall -Wextra -Werror -I. $$f || exit 1; done; done

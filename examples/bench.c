@@ -177,15 +177,20 @@ int main(int argc, char **argv)
         e.n_threads = (int)n;
         m = run(&e, n_prompt, n_text);
         if (json) {
-            printf("{\"open_ms\": %.3f, \"first_token_ms\": %.3f, \"prefill_tps\": %.3f, \"decode_tps\": %.3f, \"decode_gbps\": %.4f, \"control_gbps\": %.4f, "
-                   "\"peak_rss_bytes\": %llu, \"kv_bytes\": %llu, \"backend\": \"%s\", \"isa\": \"%s\", \"threads\": %d}\n",
-                   m.open_ms, m.first_token_ms, m.prefill_tps, m.decode_tps, m.decode_gbps, m.control_gbps, (unsigned long long)m.peak_rss_bytes,
-                   (unsigned long long)m.kv_bytes, backend, m.isa, m.n_threads);
+            printf("{\"open_ms\": %.3f, \"first_token_ms\": %.3f, \"prefill_tps\": %.3f, \"decode_tps\": %.3f, ", m.open_ms, m.first_token_ms,
+                   m.prefill_tps, m.decode_tps);
+            printf("\"decode_gbps\": %.4f, \"control_gbps\": %.4f, ", m.decode_gbps, m.control_gbps);
+            printf("\"peak_rss_bytes\": %llu, \"kv_bytes\": %llu, ", (unsigned long long)m.peak_rss_bytes, (unsigned long long)m.kv_bytes);
+            printf("\"backend\": \"%s\", \"isa\": \"%s\", \"threads\": %d}\n", backend, m.isa, m.n_threads);
         } else {
             amount a, b;
-            if (n_rows++ == 0) printf("backend isa      threads  open ms  first token ms  prefill tok/s  decode tok/s  decode GB/s  control GB/s  peak resident     KV cache\n");
-            printf("%-7s %-8s %7d %8.1f %15.1f %14.1f %13.1f %12.2f %13.2f %14s %12s\n", backend, m.isa, m.n_threads, m.open_ms, m.first_token_ms, m.prefill_tps,
-                   m.decode_tps, m.decode_gbps, m.control_gbps, in_mib(&a, m.peak_rss_bytes), in_mib(&b, m.kv_bytes));
+            if (n_rows++ == 0) {
+                printf("                  |     ms until      | tokens per second |       GB/s        |\n"
+                       "backend isa     -t|    open    token|  prefill   decode |  decode   control |peak resident     KV cache\n");
+            }
+            printf("%-7s %-7s %2d|%8.1f %8.1f |%9.1f %8.1f |%8.2f %9.2f |", backend, m.isa, m.n_threads, m.open_ms, m.first_token_ms,
+                   m.prefill_tps, m.decode_tps, m.decode_gbps, m.control_gbps);
+            printf("%13s %12s\n", in_mib(&a, m.peak_rss_bytes), in_mib(&b, m.kv_bytes));
         }
         if (!*end) return finish();
         fflush(stdout);

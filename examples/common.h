@@ -12,6 +12,7 @@
 #ifdef _WIN32
 #  include <fcntl.h>
 #  include <io.h>
+#  include <windows.h>
 #  define isatty _isatty
 #  define fileno _fileno
 #else
@@ -60,8 +61,8 @@ static inline int finish(void)
 typedef struct option {
     const char *name;  /* "-n" or "--json"; a name without a dash is an operand */
     const char *value; /* what its value is called in the help; NULL: a switch */
-    char        kind;  /* what `out` points at: 'b' int, a switch; 'i' int from 0; 'n' int from -1; 'u' uint64_t; 'f' float; 's' const char *; 'l' list */
-    void       *out;
+    char        kind;  /* 'b' switch, 'i' int from 0, 'n' int from -1, 'u' uint64_t, 'f' float, 's' string, 'l' list of strings */
+    void       *out;   /* int, uint64_t, float, const char * or list */
     const char *help;
 } option;
 
@@ -95,7 +96,8 @@ static inline void set_option(const option *o, const char *text)
         if (end == text || *end || errno || *text == '-') die("%s %s: expected a whole number, 0 or more", o->name, text);
     } else {
         long long value = strtoll(text, &end, 10), least = o->kind == 'n' ? -1 : 0;
-        if (end == text || *end || errno || value < least || value > INT32_MAX) die("%s %s: expected a whole number from %lld to %d", o->name, text, least, INT32_MAX);
+        if (end == text || *end || errno || value < least || value > INT32_MAX)
+            die("%s %s: expected a whole number from %lld to %d", o->name, text, least, INT32_MAX);
         *(int *)o->out = (int)value;
     }
 }
@@ -193,14 +195,15 @@ static inline const smolq_vocab *vocab_of(const smolq_model *model)
 
 static inline smolq_context_options context_options(const engine *e, int n_ctx, int n_batch)
 {
-    static const struct { const char *name; int type; } kinds[] = { { "f32", SMOLQ_KV_F32 }, { "f16", SMOLQ_KV_F16 }, { "q8_0", SMOLQ_KV_Q8_0 } };
+    static const char *const names[] = { "f32", "f16", "q8_0" };
+    static const int types[] = { SMOLQ_KV_F32, SMOLQ_KV_F16, SMOLQ_KV_Q8_0 };
     smolq_context_options options = { 0 };
     size_t i;
-    for (i = 0; e->kv && i < 3 && strcmp(e->kv, kinds[i].name); i++) {}
+    for (i = 0; e->kv && i < 3 && strcmp(e->kv, names[i]); i++) {}
     if (i == 3) die("unknown KV type %s; there are f32, f16 and q8_0", e->kv);
     options.n_ctx = n_ctx;
     options.n_batch = n_batch;
-    options.kv_type = e->kv ? kinds[i].type : SMOLQ_KV_DEFAULT;
+    options.kv_type = e->kv ? types[i] : SMOLQ_KV_DEFAULT;
     return options;
 }
 
@@ -248,7 +251,8 @@ static inline int32_t *parse_ids(const char *text, size_t *n)
     char *end;
     for (*n = 0; *(text += strspn(text, " \t\r\n,")); text = end) {
         long id = strtol(text, &end, 10);
-        if (end == text || (*end && !strchr(" \t\r\n,", *end)) || id < 0 || id > INT32_MAX) die("%.20s: expected token ids, numbers from 0", text);
+        if (end == text || (*end && !strchr(" \t\r\n,", *end)) || id < 0 || id > INT32_MAX)
+            die("%.20s: expected token ids, numbers from 0", text);
         ids[(*n)++] = (int32_t)id;
     }
     return ids;
@@ -281,13 +285,16 @@ static inline void binary(FILE *file) /* Windows would change line ends */
 
 static inline double now_ms(void)
 {
-    struct timespec t;
-#if defined(CLOCK_MONOTONIC)
-    clock_gettime(CLOCK_MONOTONIC, &t);
+#ifdef _WIN32
+    LARGE_INTEGER now, per_second;
+    QueryPerformanceCounter(&now);
+    QueryPerformanceFrequency(&per_second);
+    return (double)now.QuadPart * 1e3 / (double)per_second.QuadPart;
 #else
-    timespec_get(&t, TIME_UTC);
-#endif
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+#endif
 }
 
 /* Most memory that was ever resident, mapped pages of the model included; 0 where the system does not say. */

@@ -152,9 +152,10 @@ int main(int argc, char **argv)
         check(smolq_plan(model, &context_of, &memory, &err), &err);
         fprintf(stderr, "\n%s\n", smolq_model_report(model));
         fprintf(stderr, "prompt: %zu tokens in %.0f ms\n", n_prompt, prompt_ms);
-        if (n_evals > 1) fprintf(stderr, "speed:  %.1f tokens per second (%d tokens, %s)\n", (n_evals - 1) * 1e3 / (all_ms - prompt_ms), n_made, ended);
-        fprintf(stderr, "memory: %s file, %s tables, %s context; at most %s resident\n", in_mib(&a, info->file_bytes), in_mib(&b, info->table_bytes),
-                in_mib(&c, memory.host_bytes), in_mib(&d, peak_rss_bytes()));
+        if (n_evals > 1) fprintf(stderr, "speed:  %.1f tokens per second", (n_evals - 1) * 1e3 / (all_ms - prompt_ms));
+        if (n_evals > 1) fprintf(stderr, " (%d tokens: %s)\n", n_made, ended);
+        fprintf(stderr, "memory: %s file, %s tables, ", in_mib(&a, info->file_bytes), in_mib(&b, info->table_bytes));
+        fprintf(stderr, "%s context; at most %s resident\n", in_mib(&c, memory.host_bytes), in_mib(&d, peak_rss_bytes()));
     }
     free(text);
     free(ids);

@@ -13,11 +13,12 @@
 
 enum { SHOWN = 16 }; /* elements of an array */
 
-static const char *const value_types[SMOLQ_GGUF_TYPE_COUNT] = { "u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "array", "u64", "i64", "f64" };
+static const char *const value_types[SMOLQ_GGUF_TYPE_COUNT] = { "u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
+                                                                 "bool", "string", "array", "u64", "i64", "f64" };
 
 /* ---- text from the file ---- */
 
-/* Length of the UTF-8 character at p, 0 if there is none: no overlong forms, no surrogates (Unicode 15, table 3-7). */
+/* Length of the UTF-8 character at p, 0 if there is none (Unicode 15, table 3-7). */
 static size_t utf8_length(const unsigned char *p, size_t n)
 {
     size_t length = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0, i;
@@ -25,7 +26,8 @@ static size_t utf8_length(const unsigned char *p, size_t n)
     for (i = 1; i < length; i++) {
         if ((p[i] & 0xc0) != 0x80) return 0;
     }
-    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f)) return 0;
+    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xf0 && p[1] < 0x90)) return 0; /* overlong */
+    if ((p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf4 && p[1] > 0x8f)) return 0; /* surrogates, beyond U+10FFFF */
     return length;
 }
 
@@ -151,7 +153,8 @@ static void print_tensor(const smolq_tensor_info *t, int json)
 {
     char buf[24], shape[96];
     int i, n = 0;
-    for (i = 0; i < t->n_dims; i++) n += snprintf(shape + n, sizeof shape - (size_t)n, "%s%llu", i ? (json ? ", " : " x ") : "", (unsigned long long)t->ne[i]);
+    for (i = 0; i < t->n_dims; i++)
+        n += snprintf(shape + n, sizeof shape - (size_t)n, "%s%llu", i == 0 ? "" : json ? ", " : " x ", (unsigned long long)t->ne[i]);
     if (t->n_dims == 0) snprintf(shape, sizeof shape, json ? "" : "scalar");
     if (json) {
         json_key("name", 4);
@@ -207,14 +210,13 @@ static void read_tensor(const smolq_gguf *gguf, const smolq_tensor_info *t, stat
 {
     enum { PIECE = 1 << 16 }; /* weights: a multiple of every block */
     const smolq_type_facts *facts = smolq_type_info(t->type);
-    uint64_t done = 0, all = n_weights(t), i;
+    uint64_t per_block = (uint64_t)facts->block_weights, block = (uint64_t)facts->block_bytes, done = 0, all = n_weights(t), i;
     unsigned char *blocks = (unsigned char *)need(PIECE, 8), *bytes = (unsigned char *)need(PIECE, 4);
     float *values = (float *)need(PIECE, sizeof *values);
     smolq_error err;
     while (done < all) {
-        uint64_t n = all - done < PIECE ? all - done : PIECE, at = facts ? done / (uint64_t)facts->block_weights * (uint64_t)facts->block_bytes : 0;
-        uint64_t n_bytes = facts ? n / (uint64_t)facts->block_weights * (uint64_t)facts->block_bytes : 0;
-        check(smolq_gguf_read(gguf, t, at, blocks, (size_t)n_bytes, &err), &err);
+        uint64_t n = all - done < PIECE ? all - done : PIECE;
+        check(smolq_gguf_read(gguf, t, done / per_block * block, blocks, (size_t)(n / per_block * block), &err), &err);
         check(smolq_unpack(t->type, blocks, values, (size_t)n, &err), &err);
         for (i = 0; i < n; i++) {
             double v = values[i];
@@ -278,7 +280,8 @@ static void show_tensor(const smolq_gguf *gguf, const char *name, const char *du
     } else {
         char text[40];
         print_tensor(&t, 0);
-        printf("  from %g to %g, mean %g, root mean square %g; %llu zeros, %llu not finite\n  ", s.least, s.most, mean, rms, (unsigned long long)s.zeros, (unsigned long long)s.odd);
+        printf("  from %g to %g, mean %g, root mean square %g; ", s.least, s.most, mean, rms);
+        printf("%llu zeros, %llu not finite\n  ", (unsigned long long)s.zeros, (unsigned long long)s.odd);
         for (i = 0; i < 8 && (uint64_t)i < s.n + s.odd; i++) printf(" %s", decimal(text, sizeof text, s.first[i], SMOLQ_GGUF_F32));
         printf("%s\n", s.n + s.odd > 8 ? " ..." : "");
     }
@@ -316,11 +319,11 @@ static void show_glance(const char *path, const smolq_gguf *gguf, const smolq_in
         print_text(info->family, strlen(info->family), 32);
     }
     if (*info->name || *info->family) printf(": ");
-    printf("%.2f million parameters in %llu tensors, %s (%.2f bits per weight)\n", (double)weights / 1e6, (unsigned long long)facts->n_tensors, in_mib(&a, facts->tensor_bytes),
-           bits_per_weight(facts->tensor_bytes, weights));
+    printf("%.2f million parameters in %llu tensors, ", (double)weights / 1e6, (unsigned long long)facts->n_tensors);
+    printf("%s (%.2f bits per weight)\n", in_mib(&a, facts->tensor_bytes), bits_per_weight(facts->tensor_bytes, weights));
     if (info->n_layer) {
-        printf("  %d layers, width %d, %d heads of %d, %d KV heads, feed-forward %d, context %d", info->n_layer, info->n_embd, info->n_head, info->head_dim, info->n_head_kv, info->n_ff,
-               info->n_ctx_train);
+        printf("  %d layers, width %d, %d heads of %d, %d KV heads, ", info->n_layer, info->n_embd, info->n_head, info->head_dim, info->n_head_kv);
+        printf("feed-forward %d, context %d", info->n_ff, info->n_ctx_train);
         printf(info->n_expert ? ", %d experts (%d at a time)\n" : "\n", info->n_expert, info->n_expert_used);
     }
     if (model.bytes && !smolq_gguf_find(gguf, "tokenizer.ggml.tokens", &tokens, NULL)) {
@@ -330,19 +333,25 @@ static void show_glance(const char *path, const smolq_gguf *gguf, const smolq_in
         print_text(pre.text, pre.bytes, 32);
         printf(", %llu tokens\n", (unsigned long long)tokens.n);
     }
-    if (info->context_bytes) printf("  memory: %s mapped from the file, %s for a context of %d\n", in_mib(&a, facts->file_bytes), in_mib(&b, info->context_bytes), default_context(info));
+    if (info->context_bytes) {
+        printf("  memory: %s mapped from the file, ", in_mib(&a, facts->file_bytes));
+        printf("%s for a context of %d\n", in_mib(&b, info->context_bytes), default_context(info));
+    }
     if (info->runnable) printf("  this build can run it\n");
     else {
         printf("  this build can't run it: ");
         print_text(info->reason, strlen(info->reason), 256);
         putchar('\n');
     }
-    printf("  GGUF version %u, %u part%s, alignment %u, %s\n\n", (unsigned)facts->version, (unsigned)facts->n_parts, facts->n_parts == 1 ? "" : "s", (unsigned)facts->alignment,
-           in_mib(&a, facts->file_bytes));
+    printf("  GGUF version %u, %u part%s, ", (unsigned)facts->version, (unsigned)facts->n_parts, facts->n_parts == 1 ? "" : "s");
+    printf("alignment %u, %s\n\n", (unsigned)facts->alignment, in_mib(&a, facts->file_bytes));
     printf("  type     tensors       weights         bytes  share  bits/weight\n");
-    for (i = 0; i < n_types; i++)
-        printf("  %-8s %7llu %13llu %13llu %4.0f %% %12.4f\n", type_name(types[i].type, buf, sizeof buf), (unsigned long long)types[i].tensors, (unsigned long long)types[i].weights,
-               (unsigned long long)types[i].bytes, facts->tensor_bytes ? (double)types[i].bytes * 100 / (double)facts->tensor_bytes : 0, bits_per_weight(types[i].bytes, types[i].weights));
+    for (i = 0; i < n_types; i++) {
+        const census *c = &types[i];
+        printf("  %-8s %7llu ", type_name(c->type, buf, sizeof buf), (unsigned long long)c->tensors);
+        printf("%13llu %13llu ", (unsigned long long)c->weights, (unsigned long long)c->bytes);
+        printf("%4.0f %% %12.4f\n", (double)c->bytes * 100 / (double)(facts->tensor_bytes ? facts->tensor_bytes : 1), bits_per_weight(c->bytes, c->weights));
+    }
 }
 
 static void show_glance_json(const char *path, const smolq_gguf *gguf, const smolq_info *info, const census *types, size_t n_types)

@@ -3,8 +3,8 @@
  *     cc -O2 -I. examples/logits.c -o build/logits -lm
  *     build/logits -m examples/models/smolq-tales.Q4_K_M.gguf --tokens "4080 704 549 258 482" --hash
  *
- * The output is f32, little-endian, [n_tokens][n_vocab].  The hash is FNV-1a (64 bits) over those bytes: it is the same for every backend, thread
- * count and batch size, which is how smolq is checked. */
+ * The output is f32, little-endian, [n_tokens][n_vocab].  The hash is FNV-1a (64 bits) over those bytes: it is the same for every backend,
+ * thread count and batch size, which is how smolq is checked. */
 #define SMOLQ_IMPLEMENTATION
 #include "smolq.h"
 #include "common.h"
@@ -65,7 +65,7 @@ int main(int argc, char **argv)
         check(smolq_eval(&item, 1, NULL, &err), &err);
         float_bytes(logits, n_now * n_vocab, bytes);
         if (hash) digest = fnv1a(digest, bytes, n_now * n_vocab * 4);
-        else if (fwrite(bytes, 4, n_now * n_vocab, out) != n_now * n_vocab) die("can't write %s: %s", path ? path : "the output", strerror(errno));
+        else if (fwrite(bytes, 4 * n_vocab, n_now, out) != n_now) die("can't write %s: %s", path ? path : "the output", strerror(errno));
     }
     if (hash) printf("%016llx\n", (unsigned long long)digest);
     if (path && fclose(out)) die("can't write %s: %s", path, strerror(errno));

@@ -3,10 +3,11 @@
  *     cc -O2 -I. examples/perplexity.c -o build/perplexity -lm
  *     build/perplexity -m examples/models/smolq-tales.Q4_K_M.gguf -f README.md -c 512
  *
- * The text is cut into pieces of CTX tokens, each read in an empty context.  A piece begins with the model's BOS token where the model has one, so that
- * every token of the text is predicted; without one the first of each piece is not.  Perplexity is exp of the mean of -ln p over the predicted
- * tokens; bits per byte is the same sum in bits over the bytes that those tokens stand for, which compares models with different vocabularies.
- * The second figure counts the later half of each full piece alone, where the model has something to go by: the habit of llama-perplexity. */
+ * The text is cut into pieces of CTX tokens, each read in an empty context.  A piece begins with the model's BOS token where the file asks for
+ * one, so that every token of the text is predicted; without one the first of each piece is not.  Perplexity is exp of the mean of -ln p over
+ * the predicted tokens; bits per byte is the same sum in bits over the bytes that those tokens stand for, which compares models of different
+ * vocabularies.  "Later halves" counts the later half of each full piece alone, where the model has something to go by: the habit of
+ * llama-perplexity. */
 #define SMOLQ_IMPLEMENTATION
 #include "smolq.h"
 #include "common.h"
@@ -33,7 +34,8 @@ static void show_progress(size_t done, size_t all, double since_ms, score s)
     static const char bar[] = "########################################";
     int left = done ? (int)((now_ms() - since_ms) / 1000 / (double)done * (double)(all - done)) : 0;
     if (!isatty(fileno(stderr))) return;
-    fprintf(stderr, "\r[%-40.*s] %3d %%  perplexity %.2f  %d:%02d left ", (int)(done * 40 / all), bar, (int)(done * 100 / all), perplexity(s), left / 60, left % 60);
+    fprintf(stderr, "\r[%-40.*s] %3d %%  ", (int)(done * 40 / all), bar, (int)(done * 100 / all));
+    fprintf(stderr, "perplexity %.2f  %d:%02d left ", perplexity(s), left / 60, left % 60);
     if (done == all) fputs("\r\033[K", stderr);
     fflush(stderr);
 }

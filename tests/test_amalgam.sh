@@ -33,7 +33,8 @@ printf '#include "smolq.h"\nint main(void) { return smolq_version()[0] != 48; }\
 if $cc -O0 -I. -c "$scratch/lib.c" -o "$scratch/lib.o" 2>"$scratch/why"; then
     foreign=$(nm -g --defined-only "$scratch/lib.o" | awk '{ print $NF }' | grep -v '^_*smolq_' | head -n 5 | tr '\n' ' ')
     if [ -z "$foreign" ]; then ok "only smolq_ leaves the object file"; else fail "only smolq_ leaves the object file" "$foreign"; fi
-    data=$(nm "$scratch/lib.o" | awk '$2 ~ /^[bBdDC]$/ { print $3 }' | head -n 5 | tr '\n' ' ')
+    $cc -O0 -fno-pic -fno-pie -I. -c "$scratch/lib.c" -o "$scratch/fixed.o" # tables of pointers are constant there
+    data=$(nm "$scratch/fixed.o" | awk '$2 ~ /^[bBdDC]$/ { print $3 }')
     data=$(for name in $data; do case $name in *stbds_hash_seed*|smolq__loading*) ;; *) printf '%s ' "$name";; esac; done)
     if [ -z "$data" ]; then ok "no global state but the pointer of the load that runs"; else fail "no global state but the pointer of the load that runs" "$data"; fi
     if $cc -I. "$scratch/app.c" "$scratch/lib.o" -o "$scratch/app" -lm 2>"$scratch/why" && "$scratch/app"; then ok "two files that include the header link"
