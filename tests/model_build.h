@@ -184,11 +184,11 @@ static const build_type *build_type_of(int id)
 }
 
 static uint32_t build_f32_bits(float f) { uint32_t bits; memcpy(&bits, &f, 4); return bits; }
-static uint32_t build_f16_bits(float f) /* towards zero, subnormals to 0: any rounding makes a fine random weight */
+static uint32_t build_f16_bits(float f) /* towards zero: any rounding makes a fine random weight */
 {
     uint32_t bits = build_f32_bits(f), sign = bits >> 16 & 0x8000;
     int exponent = (int)(bits >> 23 & 255) - 112;
-    if (exponent <= 0) return sign;
+    if (exponent <= 0) return sign | (uint32_t)(fabs(f) * 16777216.0); /* subnormal: units of 2^-24 */
     if (exponent >= 31) return sign | 0x7bff;
     return sign | (uint32_t)exponent << 10 | (bits >> 13 & 1023);
 }
@@ -212,9 +212,16 @@ static void build_tensor(build_file *f, const char *name, int type, int n_dims, 
     f->n_tensors++;
     for (i = 0; i < n; i++) {
         unsigned char block[256];
-        uint32_t d = build_f16_bits((float)(size / t->code * (1 + 0.3 * build_uniform(rng))));
+        volatile double part = build_uniform(rng); /* volatile: no fused product and sum, so the same weights on every machine */
+        uint32_t d;
+        part *= 0.3;
+        part = (1 + part) * (size / t->code);
+        d = build_f16_bits((float)part);
         if (t->weights == 1) {
-            uint32_t bits = build_f32_bits((float)(middle + 1.7320508 * size * build_uniform(rng)));
+            uint32_t bits;
+            part = build_uniform(rng);
+            part *= 1.7320508 * size;
+            bits = build_f32_bits((float)(middle + part));
             float rounded;
             memcpy(&rounded, &bits, 4);
             build_int(&f->data, type == 0 ? bits : type == 30 ? bits >> 16 : build_f16_bits(rounded), t->bytes);
@@ -231,7 +238,11 @@ static void build_tensor(build_file *f, const char *name, int type, int n_dims, 
             block[t->m_at + 1] = (unsigned char)(m >> 8);
         }
         if (type == 29) for (k = 0; k < 4; k++) block[49 + 2 * k] = (unsigned char)((block[49 + 2 * k] & 15) | (d >> 4 * k & 15) << 4);
-        if (type == 39) block[0] = (unsigned char)(127 + (int)floor(log2(size / t->code)) + (block[0] & 1)); /* value = 2^(byte - 127) * code */
+        if (type == 39) { /* value = 2^(byte - 127) * code */
+            int exponent;
+            frexp(size / t->code, &exponent);
+            block[0] = (unsigned char)(126 + exponent + (block[0] & 1));
+        }
         if (type == 40) for (k = 0; k < 4; k++) block[k] = (unsigned char)(8 + (block[k] & 7));               /* 2^-6 .. 2^-5 */
         build_put(&f->data, block, (size_t)t->bytes);
     }
