@@ -205,21 +205,56 @@ static void smolq__ds_free(void *memory) { smolq__free(smolq__loading, memory); 
 #define STBDS_FREE(context, pointer)           smolq__ds_free(pointer)
 #define STBDS_NO_SHORT_NAMES
 #define STB_DS_IMPLEMENTATION
-#define stbds_rand_seed    smolq__stbds_rand_seed /* nothing that is not smolq_ leaves the object file */
-#define stbds_hash_bytes   smolq__stbds_hash_bytes
-#define stbds_hash_string  smolq__stbds_hash_string
-#define stbds_stralloc     smolq__stbds_stralloc
-#define stbds_strreset     smolq__stbds_strreset
-#define stbds_arrgrowf     smolq__stbds_arrgrowf
-#define stbds_arrfreef     smolq__stbds_arrfreef
-#define stbds_hmfree_func  smolq__stbds_hmfree_func
-#define stbds_hmget_key    smolq__stbds_hmget_key
-#define stbds_hmget_key_ts smolq__stbds_hmget_key_ts
-#define stbds_hmput_default smolq__stbds_hmput_default
-#define stbds_hmput_key    smolq__stbds_hmput_key
-#define stbds_hmdel_key    smolq__stbds_hmdel_key
-#define stbds_shmode_func  smolq__stbds_shmode_func
-#if defined(__has_include)
+
+/* stb_ds declares its functions extern.  A static declaration that comes first has the last word, so nothing of it leaves the object file,
+ * and the optimizer drops its hash tables, which have a global seed and which nobody here uses. */
+#if defined(__GNUC__)
+#  define SMOLQ__DS static __attribute__((unused))
+#else
+#  define SMOLQ__DS static
+#endif
+#ifdef __cplusplus
+extern "C" {
+#endif
+struct stbds_string_arena;
+SMOLQ__DS void   stbds_rand_seed(size_t seed);
+SMOLQ__DS size_t stbds_hash_bytes(void *p, size_t len, size_t seed);
+SMOLQ__DS size_t stbds_hash_string(char *str, size_t seed);
+SMOLQ__DS char  *stbds_stralloc(struct stbds_string_arena *a, char *str);
+SMOLQ__DS void   stbds_strreset(struct stbds_string_arena *a);
+SMOLQ__DS void  *stbds_arrgrowf(void *a, size_t elemsize, size_t addlen, size_t min_cap);
+SMOLQ__DS void   stbds_arrfreef(void *a);
+SMOLQ__DS void   stbds_hmfree_func(void *p, size_t elemsize);
+SMOLQ__DS void  *stbds_hmget_key(void *a, size_t elemsize, void *key, size_t keysize, int mode);
+SMOLQ__DS void  *stbds_hmget_key_ts(void *a, size_t elemsize, void *key, size_t keysize, ptrdiff_t *temp, int mode);
+SMOLQ__DS void  *stbds_hmput_default(void *a, size_t elemsize);
+SMOLQ__DS void  *stbds_hmput_key(void *a, size_t elemsize, void *key, size_t keysize, int mode);
+SMOLQ__DS void  *stbds_hmdel_key(void *a, size_t elemsize, void *key, size_t keysize, size_t keyoffset, int mode);
+SMOLQ__DS void  *stbds_shmode_func(size_t elemsize, int mode);
+#ifdef __cplusplus
+}
+#endif
+
+#if defined(__clang__)
+#  pragma clang diagnostic push
+#  pragma clang diagnostic ignored "-Weverything"
+#elif defined(__GNUC__)
+#  pragma GCC diagnostic push
+#  pragma GCC diagnostic ignored "-Wpragmas" /* some of these are for C or for C++ alone */
+#  pragma GCC diagnostic ignored "-Wpedantic"
+#  pragma GCC diagnostic ignored "-Wshadow"
+#  pragma GCC diagnostic ignored "-Wconversion"
+#  pragma GCC diagnostic ignored "-Wsign-conversion"
+#  pragma GCC diagnostic ignored "-Wsign-compare"
+#  pragma GCC diagnostic ignored "-Wcast-align"
+#  pragma GCC diagnostic ignored "-Wcast-qual"
+#  pragma GCC diagnostic ignored "-Wold-style-cast"
+#  pragma GCC diagnostic ignored "-Wimplicit-fallthrough"
+#  pragma GCC diagnostic ignored "-Wunused-function"
+#  pragma GCC diagnostic ignored "-Wredundant-decls"
+#  pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+#endif
+#if defined(__has_include) /* begin stb_ds.h */
 #  if __has_include("stb_ds.h")
 #    include "stb_ds.h"
 #  elif __has_include(<stb/stb_ds.h>)
@@ -229,6 +264,11 @@ static void smolq__ds_free(void *memory) { smolq__free(smolq__loading, memory); 
 #  endif
 #else
 #  include "stb_ds.h"
+#endif /* end stb_ds.h */
+#if defined(__clang__)
+#  pragma clang diagnostic pop
+#elif defined(__GNUC__)
+#  pragma GCC diagnostic pop
 #endif
 #undef STBDS_ADDRESSOF
 #define STBDS_ADDRESSOF(typevar, value) &(value) /* compound literals are neither C++ nor, with arrays, gcc -std=c99 */

@@ -27,12 +27,12 @@ static smolq_op *smolq__op(smolq__builder *b, int32_t kind)
 }
 
 /* A buffer's row must hold this much. */
-static void smolq__reserve(smolq__builder *b, int32_t buffer, uint64_t bytes)
+static void smolq__reserve_row(smolq__builder *b, int32_t buffer, uint64_t bytes)
 {
     bytes = (bytes + 63) & ~(uint64_t)63;
     if (b->program->row_bytes[buffer] < bytes) b->program->row_bytes[buffer] = bytes;
 }
-static void smolq__reserve_floats(smolq__builder *b, int32_t buffer, int64_t n) { smolq__reserve(b, buffer, (uint64_t)n * 4); }
+static void smolq__reserve_floats(smolq__builder *b, int32_t buffer, int64_t n) { smolq__reserve_row(b, buffer, (uint64_t)n * 4); }
 
 static const float *smolq__vector(const smolq_tensor *tensor) { return (const float *)(const void *)tensor->data; }
 
@@ -65,7 +65,7 @@ static void smolq__multiply(smolq__builder *b, int32_t kind, int32_t in, int32_t
                 op->n = n_cols;
                 op->n_seg = n_seg;
                 op->group = groups[g];
-                smolq__reserve(b, quantized[g], smolq_a8_bytes(n_cols, groups[g]) * (uint64_t)n_seg);
+                smolq__reserve_row(b, quantized[g], smolq_a8_bytes(n_cols, groups[g]) * (uint64_t)n_seg);
                 break;
             }
     op = smolq__op(b, kind);
@@ -167,7 +167,7 @@ static void smolq__experts(smolq__builder *b, const smolq__layer *layer)
     op = smolq__step(b, SMOLQ_OP_ROUTE, SMOLQ_BUF_ROUTER, SMOLQ_BUF_PICKS);
     op->renormalize = b->arch->family->renorm;
     op->scale = hp->expert_scale > 0 ? (float)hp->expert_scale : 1.0f;
-    smolq__reserve(b, SMOLQ_BUF_PICKS, (uint64_t)hp->n_expert_used * 8);
+    smolq__reserve_row(b, SMOLQ_BUF_PICKS, (uint64_t)hp->n_expert_used * 8);
     in[0].w = &t[SMOLQ__T_GATE_EXPERTS]; in[0].bias = NULL; in[0].out = SMOLQ_BUF_GATE; in[0].add = 0;
     in[1].w = &t[SMOLQ__T_UP_EXPERTS];   in[1].bias = NULL; in[1].out = SMOLQ_BUF_UP;   in[1].add = 0;
     smolq__multiply(b, SMOLQ_OP_MATMUL_EXPERTS, SMOLQ_BUF_NORMED, 1, in, 2);

@@ -126,7 +126,7 @@ static void smolq__swap(smolq__candidate *a, smolq__candidate *b)
 }
 
 /* Restores the heap a[0..n) below i: every parent is worse than its children, so that the worst stands at a[0]. */
-static void smolq__sift(smolq__candidate *a, int32_t i, int32_t n)
+static void smolq__sift_candidates(smolq__candidate *a, int32_t i, int32_t n)
 {
     int32_t child;
     while ((child = 2 * i + 1) < n) {
@@ -141,15 +141,15 @@ static void smolq__sift(smolq__candidate *a, int32_t i, int32_t n)
 static void smolq__select(smolq__candidate *a, int32_t n, int32_t k)
 {
     int32_t i;
-    for (i = k / 2 - 1; i >= 0; i--) smolq__sift(a, i, k);
+    for (i = k / 2 - 1; i >= 0; i--) smolq__sift_candidates(a, i, k);
     for (i = k; i < n; i++)
         if (smolq__better(&a[i], &a[0])) {
             smolq__swap(&a[i], &a[0]);
-            smolq__sift(a, 0, k);
+            smolq__sift_candidates(a, 0, k);
         }
     for (i = k - 1; i > 0; i--) {
         smolq__swap(&a[0], &a[i]);
-        smolq__sift(a, 0, i);
+        smolq__sift_candidates(a, 0, i);
     }
 }
 
@@ -182,7 +182,7 @@ static void smolq__cut(smolq_sampler *s, int32_t from, int32_t to) /* keeps c[fr
 }
 
 /* Candidate i gets a new logit and place s->n, or leaves.  For loops that run over the whole array with s->n starting at 0. */
-static void smolq__put(smolq_sampler *s, int32_t i, float logit)
+static void smolq__set_logit(smolq_sampler *s, int32_t i, float logit)
 {
     if (!(logit >= -SMOLQ__FLOAT_MAX)) return; /* NaN too */
     s->c[s->n] = s->c[i];
@@ -222,7 +222,7 @@ static void smolq__temperature(smolq_sampler *s, float temperature)
         return;
     }
     s->n = 0;
-    for (i = 0; i < n; i++) smolq__put(s, i, s->c[i].logit / temperature);
+    for (i = 0; i < n; i++) smolq__set_logit(s, i, s->c[i].logit / temperature);
     if (s->n_sorted > s->n) s->n_sorted = s->n;
 }
 
@@ -299,7 +299,7 @@ static void smolq__penalties(smolq_sampler *s, const smolq_sampler_step *step)
     for (i = 0; i < n; i++) {
         float logit = s->c[i].logit, count = s->mark[s->c[i].id];
         if (count > 0) logit = (logit > 0 ? logit / repeat : smolq_mul(logit, repeat)) - (smolq_mul(count, step->b) + step->c);
-        smolq__put(s, i, logit);
+        smolq__set_logit(s, i, logit);
     }
     for (k = 0; k < last; k++)
         if ((id = smolq__past(s, k)) >= 0) s->mark[id] = 0;
@@ -345,7 +345,7 @@ static void smolq__dry(smolq_sampler *s, const smolq_sampler_step *step)
             penalty = smolq_mul(step->a, smolq__power(step->b, (int32_t)r - allowed));
             logit -= penalty < 1e30f ? penalty : 1e30f; /* enough for last place, and still a number */
         }
-        smolq__put(s, i, logit);
+        smolq__set_logit(s, i, logit);
     }
     for (k = 1; k < last; k++)
         if ((i = SMOLQ__PAST(k - 1)) >= 0) s->mark[i] = 0;
@@ -381,7 +381,7 @@ static void smolq__logit_bias(smolq_sampler *s, const smolq_sampler_step *step)
     int32_t i, n = s->n;
     for (i = 0; i < step->n; i++) s->mark[bias[i].id] += bias[i].bias;
     s->n = 0;
-    for (i = 0; i < n; i++) smolq__put(s, i, s->c[i].logit + s->mark[s->c[i].id]);
+    for (i = 0; i < n; i++) smolq__set_logit(s, i, s->c[i].logit + s->mark[s->c[i].id]);
     for (i = 0; i < step->n; i++) s->mark[bias[i].id] = 0;
     s->n_sorted = 0;
 }
@@ -616,7 +616,7 @@ static smolq_result smolq__sample(smolq_sampler *s, const float *logits, int32_t
     for (i = 0; i < s->n_vocab; i++) {
         finite |= smolq_is_finite(logits[i]);
         s->c[i].id = i;
-        smolq__put(s, i, logits[i]); /* +infinity becomes the greatest number */
+        smolq__set_logit(s, i, logits[i]); /* +infinity becomes the greatest number */
     }
     if (!finite) return smolq__no_candidate(err, s->n_vocab);
     for (i = 0; i < s->n_steps; i++) {
