@@ -80,7 +80,7 @@ int main(int argc, char **argv)
     smolq_stream stream;
     smolq_result result = SMOLQ_OK;
     int32_t *ids, id;
-    size_t n_prompt, n_text, room;
+    size_t n_prompt = 0, n_text, room;
     double start, prompt_ms = 0, all_ms;
     char *text;
 
