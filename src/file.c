@@ -54,7 +54,8 @@ static smolq_result smolq__fail_windows(smolq_error *err, const char *verb, cons
     char text[160];
     smolq__quoted quoted;
     DWORD code = GetLastError();
-    DWORD n = FormatMessageA(FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS | FORMAT_MESSAGE_MAX_WIDTH_MASK, NULL, code, 0, text, sizeof text, NULL);
+    DWORD flags = FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS | FORMAT_MESSAGE_MAX_WIDTH_MASK;
+    DWORD n = FormatMessageA(flags, NULL, code, 0, text, sizeof text, NULL);
     while (n > 0 && text[n - 1] == ' ') n--;
     if (n == 0) n = (DWORD)snprintf(text, sizeof text, "error %lu", (unsigned long)code);
     return smolq__fail_file(err, verb, path, smolq__quote(&quoted, text, n));
@@ -187,7 +188,8 @@ static smolq_result smolq__file_open(smolq__file *file, smolq__heap *heap, const
     smolq_result result;
     memset(file, 0, sizeof *file);
     if (!path) {
-        if (source->size && !source->data && !source->read) return smolq__fail(err, SMOLQ_E_ARGUMENT, "a source has neither data nor read");
+        if (source->size && !source->data && !source->read)
+            return smolq__fail(err, SMOLQ_E_ARGUMENT, "a source has neither data nor read");
         file->source = *source;
         file->data = (const uint8_t *)source->data;
         file->size = source->size;
@@ -227,7 +229,8 @@ static smolq_result smolq__file_read(const smolq__file *file, uint64_t offset, v
         if (file->opened) got = smolq__file_read_some(file, offset, to, piece, &why);
         else got = file->source.read(file->source.user, offset, to, piece) ? -1 : (int64_t)piece;
         if (got == 0) why = "the file has become shorter";
-        if (got <= 0) return smolq__fail(err, SMOLQ_E_IO, "can't read %llu bytes at offset %llu: %s", (unsigned long long)left, (unsigned long long)offset, why);
+        if (got <= 0)
+            return smolq__fail(err, SMOLQ_E_IO, "can't read %llu bytes at offset %llu: %s", (unsigned long long)left, (unsigned long long)offset, why);
         to += got;
         offset += (uint64_t)got;
         left -= (uint64_t)got;

@@ -119,8 +119,8 @@ static int smolq__stop(smolq__cursor *c, smolq_result code, const char *format, 
 static int smolq__stop_truncated(smolq__cursor *c, uint64_t at, uint64_t n)
 {
     smolq__place where;
-    c->result = smolq__fail(c->err, SMOLQ_E_FORMAT, "truncated: %s needs %llu bytes at offset %llu, the file has %llu", smolq__where(c, &where), (unsigned long long)n,
-                            (unsigned long long)at, (unsigned long long)c->end);
+    c->result = smolq__fail(c->err, SMOLQ_E_FORMAT, "truncated: %s needs %llu bytes at offset %llu, the file has %llu", smolq__where(c, &where),
+                            (unsigned long long)n, (unsigned long long)at, (unsigned long long)c->end);
     return 0;
 }
 
@@ -188,7 +188,8 @@ static int smolq__take_name(smolq__cursor *c, uint64_t longest, smolq__text *nam
 {
     uint64_t n;
     if (!smolq__take_u64(c, &n)) return 0;
-    if (n == 0 || n > longest) return smolq__stop(c, SMOLQ_E_FORMAT, "its name has %llu bytes, expected 1 to %llu", (unsigned long long)n, (unsigned long long)longest);
+    if (n == 0 || n > longest)
+        return smolq__stop(c, SMOLQ_E_FORMAT, "its name has %llu bytes, expected 1 to %llu", (unsigned long long)n, (unsigned long long)longest);
     name->p = (const char *)smolq__take(c, n);
     name->n = (size_t)n;
     if (!name->p) return 0;
@@ -303,7 +304,8 @@ static int smolq__take_elements(smolq__cursor *c, const smolq_value *array)
             const uint8_t *p = smolq__take(c, n * smolq__gguf_types[type].bytes);
             if (!p) return 0;
             for (i = 0; type == SMOLQ_GGUF_BOOL && i < n; i++)
-                if (p[i] > 1) return smolq__stop(c, SMOLQ_E_FORMAT, "element %llu of an array of bools is %d, expected 0 or 1", (unsigned long long)i, p[i]);
+                if (p[i] > 1)
+                    return smolq__stop(c, SMOLQ_E_FORMAT, "element %llu of an array of bools is %d, expected 0 or 1", (unsigned long long)i, p[i]);
         }
     }
     return 1;
@@ -315,7 +317,8 @@ static const char *smolq__describe(smolq__place *buf, const smolq_value *v)
     smolq__quoted quoted;
     const char *type = smolq__gguf_types[v->type].name;
     if (v->type == SMOLQ_GGUF_STRING) snprintf(buf->text, sizeof buf->text, "the string '%s'", smolq__quote(&quoted, v->text, v->bytes));
-    else if (v->type == SMOLQ_GGUF_ARRAY) snprintf(buf->text, sizeof buf->text, "an array of %llu %s", (unsigned long long)v->n, smolq__gguf_types[v->element_type].name);
+    else if (v->type == SMOLQ_GGUF_ARRAY)
+        snprintf(buf->text, sizeof buf->text, "an array of %llu %s", (unsigned long long)v->n, smolq__gguf_types[v->element_type].name);
     else if (v->type == SMOLQ_GGUF_F32 || v->type == SMOLQ_GGUF_F64) snprintf(buf->text, sizeof buf->text, "%g (%s)", v->f, type);
     else if (v->type == SMOLQ_GGUF_U64) snprintf(buf->text, sizeof buf->text, "%llu (%s)", (unsigned long long)v->u, type);
     else snprintf(buf->text, sizeof buf->text, "%lld (%s)", (long long)v->i, type);
@@ -392,7 +395,7 @@ static int smolq__get_float(const smolq_gguf *g, const char *key, double *value,
     smolq_value v;
     smolq__place found;
     if (!smolq__part_find(g->parts[0], key, &v)) return 0;
-    if (v.type == SMOLQ_GGUF_STRING || v.type == SMOLQ_GGUF_ARRAY || v.type == SMOLQ_GGUF_BOOL || !(v.f - v.f == 0.0)) { /* infinity and NaN differ from themselves */
+    if (v.type == SMOLQ_GGUF_STRING || v.type == SMOLQ_GGUF_ARRAY || v.type == SMOLQ_GGUF_BOOL || !(v.f - v.f == 0.0)) { /* not of infinity and NaN */
         smolq__fail(err, SMOLQ_E_FORMAT, "key '%s': expected a finite number, found %s", key, smolq__describe(&found, &v));
         return -1;
     }
@@ -459,8 +462,10 @@ static int smolq__take_tensor(smolq__cursor *c, smolq_tensor_info *t)
     facts = smolq_type_info(type <= INT32_MAX ? (int32_t)type : -1);
     if (!facts) return smolq__stop(c, SMOLQ_E_UNSUPPORTED, "unknown type %lu", (unsigned long)type);
     if (t->ne[0] % (uint64_t)facts->block_weights)
-        return smolq__stop(c, SMOLQ_E_FORMAT, "rows of %llu are not a multiple of %s's block of %ld", (unsigned long long)t->ne[0], facts->name, (long)facts->block_weights);
-    if (!smolq__mul(elements / (uint64_t)facts->block_weights, (uint64_t)facts->block_bytes, &t->bytes)) return smolq__stop(c, SMOLQ_E_FORMAT, "its size is beyond 2^64");
+        return smolq__stop(c, SMOLQ_E_FORMAT, "rows of %llu are not a multiple of %s's block of %ld", (unsigned long long)t->ne[0], facts->name,
+                           (long)facts->block_weights);
+    if (!smolq__mul(elements / (uint64_t)facts->block_weights, (uint64_t)facts->block_bytes, &t->bytes))
+        return smolq__stop(c, SMOLQ_E_FORMAT, "its size is beyond 2^64");
     t->name = (const char *)c->data + (size_t)c->name_at; /* the buffer may have moved since */
     t->name_bytes = name.n;
     t->type = (int32_t)type;
@@ -585,17 +590,24 @@ static int smolq__take_preamble(smolq__cursor *c, const smolq_limits *limits, ui
     *n_tensors = smolq_u64_at(p + 8);
     *n_pairs = smolq_u64_at(p + 16);
     c->at = 24;
-    if (*version == 1) return smolq__stop(c, SMOLQ_E_UNSUPPORTED, "GGUF version 1, from before August 2023; convert the model anew (this build reads 2 and 3)");
-    if (*version && (*version & 0xffff) == 0) return smolq__stop(c, SMOLQ_E_UNSUPPORTED, "a big-endian GGUF; this build reads little-endian ones");
-    if (*version != 2 && *version != 3) return smolq__stop(c, SMOLQ_E_UNSUPPORTED, "unknown GGUF version %lu; this build reads 2 and 3", (unsigned long)*version);
+    if (*version == 1)
+        return smolq__stop(c, SMOLQ_E_UNSUPPORTED, "GGUF version 1, from before August 2023; convert the model anew (this build reads 2 and 3)");
+    if (*version && (*version & 0xffff) == 0)
+        return smolq__stop(c, SMOLQ_E_UNSUPPORTED, "a big-endian GGUF; this build reads little-endian ones");
+    if (*version != 2 && *version != 3)
+        return smolq__stop(c, SMOLQ_E_UNSUPPORTED, "unknown GGUF version %lu; this build reads 2 and 3", (unsigned long)*version);
     if (*n_pairs > (c->end - 24) / 13) /* no pair is shorter, no tensor record shorter than 24 */
-        return smolq__stop(c, SMOLQ_E_FORMAT, "truncated or malformed: %llu keys, the file has %llu bytes", (unsigned long long)*n_pairs, (unsigned long long)c->end);
+        return smolq__stop(c, SMOLQ_E_FORMAT, "truncated or malformed: %llu keys, the file has %llu bytes", (unsigned long long)*n_pairs,
+                           (unsigned long long)c->end);
     if (*n_tensors > (c->end - 24) / 24)
-        return smolq__stop(c, SMOLQ_E_FORMAT, "truncated or malformed: %llu tensors, the file has %llu bytes", (unsigned long long)*n_tensors, (unsigned long long)c->end);
+        return smolq__stop(c, SMOLQ_E_FORMAT, "truncated or malformed: %llu tensors, the file has %llu bytes", (unsigned long long)*n_tensors,
+                           (unsigned long long)c->end);
     if (*n_pairs > most_pairs)
-        return smolq__stop(c, SMOLQ_E_MEMORY, "%llu keys are more than limits.n_keys allows (%llu)", (unsigned long long)*n_pairs, (unsigned long long)most_pairs);
+        return smolq__stop(c, SMOLQ_E_MEMORY, "%llu keys are more than limits.n_keys allows (%llu)", (unsigned long long)*n_pairs,
+                           (unsigned long long)most_pairs);
     if (*n_tensors > most_tensors)
-        return smolq__stop(c, SMOLQ_E_MEMORY, "%llu tensors are more than limits.n_tensors allows (%llu)", (unsigned long long)*n_tensors, (unsigned long long)most_tensors);
+        return smolq__stop(c, SMOLQ_E_MEMORY, "%llu tensors are more than limits.n_tensors allows (%llu)", (unsigned long long)*n_tensors,
+                           (unsigned long long)most_tensors);
     return 1;
 }
 
@@ -682,8 +694,10 @@ static int smolq__take_tensors(smolq__cursor *c, smolq_gguf *g, uint32_t part_id
         c->name_at = record.name_at;
         c->name_n = record.name_n;
         if (t.offset & (part->alignment - 1))
-            return smolq__stop(c, SMOLQ_E_FORMAT, "offset %llu is not a multiple of the alignment %lu", (unsigned long long)t.offset, (unsigned long)part->alignment);
-        if (!smolq__add(part->data_start, t.offset, &at)) return smolq__stop(c, SMOLQ_E_FORMAT, "offset %llu is beyond 2^64", (unsigned long long)t.offset);
+            return smolq__stop(c, SMOLQ_E_FORMAT, "offset %llu is not a multiple of the alignment %lu", (unsigned long long)t.offset,
+                               (unsigned long)part->alignment);
+        if (!smolq__add(part->data_start, t.offset, &at))
+            return smolq__stop(c, SMOLQ_E_FORMAT, "offset %llu is beyond 2^64", (unsigned long long)t.offset);
         if (at > c->end || t.bytes > c->end - at) return smolq__stop_truncated(c, at, t.bytes);
         extents[i].at = at;
         extents[i].end = at + t.bytes;
@@ -788,15 +802,18 @@ static smolq_result smolq__split_plan(smolq__opening *o, const char **digits, ui
     if (no != 0 && *digits) {
         const char *first = smolq__split_path(&o->g->heap, o->path, *digits, 1);
         if (!first) return smolq__fail_memory(&o->g->heap, o->err, "a path");
-        return smolq__fail(o->err, SMOLQ_E_ARGUMENT, "this is part %lld of %lld; open the first, '%s'", (long long)no + 1, (long long)count, smolq__quote_path(&quoted, first));
+        return smolq__fail(o->err, SMOLQ_E_ARGUMENT, "this is part %lld of %lld; open the first, '%s'", (long long)no + 1, (long long)count,
+                           smolq__quote_path(&quoted, first));
     }
-    if (no != 0) return smolq__fail(o->err, SMOLQ_E_ARGUMENT, "this is part %lld of %lld; the first must come first", (long long)no + 1, (long long)count);
+    if (no != 0)
+        return smolq__fail(o->err, SMOLQ_E_ARGUMENT, "this is part %lld of %lld; the first must come first", (long long)no + 1, (long long)count);
     if (!o->path && count != (int64_t)o->options.n_sources)
         return smolq__fail(o->err, SMOLQ_E_ARGUMENT, "%lu sources given, the file has %lld parts", (unsigned long)o->options.n_sources, (long long)count);
-    if (count > most) return smolq__fail(o->err, SMOLQ_E_MEMORY, "%lld parts are more than limits.n_parts allows (%lld)", (long long)count, (long long)most);
+    if (count > most)
+        return smolq__fail(o->err, SMOLQ_E_MEMORY, "%lld parts are more than limits.n_parts allows (%lld)", (long long)count, (long long)most);
     if (o->path && count > 1 && (!*digits || name_number != 1 || name_count != count))
-        return smolq__fail(o->err, SMOLQ_E_ARGUMENT, "'%s' is the first of %lld parts, its name must end with -00001-of-%05lld.gguf; rename the parts or give them as sources",
-                           smolq__quote_path(&quoted, o->path), (long long)count, (long long)count);
+        return smolq__fail(o->err, SMOLQ_E_ARGUMENT, "'%s' is the first of %lld parts, its name must end with -00001-of-%05lld.gguf; rename the parts "
+                           "or give them as sources", smolq__quote_path(&quoted, o->path), (long long)count, (long long)count);
     *n_parts = (uint32_t)count;
     return SMOLQ_OK;
 }
@@ -814,7 +831,8 @@ static smolq_result smolq__split_part(smolq__opening *o, uint32_t id, const char
     result = smolq__part_open(o, id, path, o->path ? NULL : &o->options.sources[id]);
     if (!result) result = smolq__split_keys(o->g->parts[id], &no, &count, o->err);
     if (!result && (no != (int64_t)id || count != (int64_t)n_parts))
-        result = smolq__fail(o->err, SMOLQ_E_FORMAT, "expected part %lu of %lu, found part %lld of %lld", (unsigned long)id + 1, (unsigned long)n_parts, (long long)no + 1, (long long)count);
+        result = smolq__fail(o->err, SMOLQ_E_FORMAT, "expected part %lu of %lu, found part %lld of %lld", (unsigned long)id + 1, (unsigned long)n_parts,
+                             (long long)no + 1, (long long)count);
     if (result && o->err) {
         inner = *o->err;
         smolq__fail(o->err, result, "part %lu: %.230s", (unsigned long)id + 1, inner.text);
@@ -826,8 +844,10 @@ static smolq_result smolq__index_tensors(smolq__opening *o)
 {
     smolq_gguf *g = o->g;
     uint64_t i, n = stbds_arrlenu(g->tensors), most = o->options.limits.n_tensors ? o->options.limits.n_tensors : 1u << 20;
-    if (n > most) return smolq__fail(o->err, SMOLQ_E_MEMORY, "%llu tensors are more than limits.n_tensors allows (%llu)", (unsigned long long)n, (unsigned long long)most);
-    if (!smolq__index_open(&g->names, &g->heap, (uint32_t)n, smolq__tensor_name, g)) return smolq__fail_memory(&g->heap, o->err, "the index of tensors");
+    if (n > most)
+        return smolq__fail(o->err, SMOLQ_E_MEMORY, "%llu tensors are more than limits.n_tensors allows (%llu)", (unsigned long long)n, (unsigned long long)most);
+    if (!smolq__index_open(&g->names, &g->heap, (uint32_t)n, smolq__tensor_name, g))
+        return smolq__fail_memory(&g->heap, o->err, "the index of tensors");
     for (i = 0; i < n; i++) {
         if (smolq__index_add(&g->names, (uint32_t)i) != SMOLQ__NONE) {
             smolq__quoted quoted;
@@ -861,8 +881,8 @@ static smolq_result smolq__gguf_load(void *arg)
     has_total = smolq__get_int(g, "split.tensors.count", 0, INT32_MAX, &n_tensors, o->err);
     if (has_total < 0) return SMOLQ_E_FORMAT;
     if (has_total && n_parts > 1 && (uint64_t)n_tensors != g->facts.n_tensors)
-        return smolq__fail(o->err, SMOLQ_E_FORMAT, "split.tensors.count is %lld, the %lu parts have %llu tensors", (long long)n_tensors, (unsigned long)n_parts,
-                           (unsigned long long)g->facts.n_tensors);
+        return smolq__fail(o->err, SMOLQ_E_FORMAT, "split.tensors.count is %lld, the %lu parts have %llu tensors", (long long)n_tensors,
+                           (unsigned long)n_parts, (unsigned long long)g->facts.n_tensors);
     return SMOLQ_OK;
 }
 
@@ -896,8 +916,10 @@ SMOLQ_API smolq_result smolq_gguf_open(const char *path, const smolq_open_option
     }
     if (o.options.log) {
         char text[160];
-        snprintf(text, sizeof text, "GGUF version %lu: %llu keys, %llu tensors, %llu bytes in %lu file%s", (unsigned long)o.g->facts.version, (unsigned long long)o.g->facts.n_pairs,
-                 (unsigned long long)o.g->facts.n_tensors, (unsigned long long)o.g->facts.file_bytes, (unsigned long)o.g->facts.n_parts, o.g->facts.n_parts == 1 ? "" : "s");
+        const smolq_gguf_facts *f = &o.g->facts;
+        snprintf(text, sizeof text, "GGUF version %lu: %llu keys, %llu tensors, %llu bytes in %lu file%s", (unsigned long)f->version,
+                 (unsigned long long)f->n_pairs, (unsigned long long)f->n_tensors, (unsigned long long)f->file_bytes, (unsigned long)f->n_parts,
+                 f->n_parts == 1 ? "" : "s");
         o.options.log(o.options.user, SMOLQ_LOG_INFO, text);
     }
     *gguf = o.g;
@@ -934,7 +956,8 @@ static smolq_result smolq__gguf_load_tensors(smolq_gguf *gguf, const smolq_open_
             from += piece;
             done += piece;
             if (!result && o.progress && o.progress(o.user, (float)((double)done / (double)total)))
-                result = smolq__fail(err, SMOLQ_E_CANCELLED, "the progress hook stopped the loading of tensors at %llu of %llu bytes", (unsigned long long)done, (unsigned long long)total);
+                result = smolq__fail(err, SMOLQ_E_CANCELLED, "the progress hook stopped the loading of tensors at %llu of %llu bytes",
+                                     (unsigned long long)done, (unsigned long long)total);
         }
         gguf->tensors[i].loaded = at;
         at += (size_t)((t.bytes + 63) & ~(uint64_t)63);
@@ -1019,8 +1042,8 @@ SMOLQ_API smolq_result smolq_gguf_read(const smolq_gguf *gguf, const smolq_tenso
     if (tensor->part >= stbds_arrlenu(gguf->parts)) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_gguf_read: not a tensor of this GGUF");
     if (offset > tensor->bytes || bytes > tensor->bytes - offset || !smolq__add(tensor->offset, offset, &at)) {
         smolq__quoted quoted;
-        return smolq__fail(err, SMOLQ_E_ARGUMENT, "tensor '%s': %llu bytes at %llu are beyond its %llu", smolq__quote(&quoted, tensor->name, tensor->name_bytes), (unsigned long long)bytes,
-                           (unsigned long long)offset, (unsigned long long)tensor->bytes);
+        return smolq__fail(err, SMOLQ_E_ARGUMENT, "tensor '%s': %llu bytes at %llu are beyond its %llu", smolq__quote(&quoted, tensor->name, tensor->name_bytes),
+                           (unsigned long long)bytes, (unsigned long long)offset, (unsigned long long)tensor->bytes);
     }
     return smolq__file_read(&gguf->parts[tensor->part]->file, at, dst, bytes, err);
 }

@@ -463,9 +463,10 @@ static void headers_longer_than_the_first_read(void)
     smolq_open_options o;
     smolq_source s;
     smolq_value v, x;
+    smolq_tensor_info t;
     reader r;
     bytes b, *tokens;
-    uint64_t i, cursor = 0;
+    uint64_t i, n_reads, cursor = 0;
     uint32_t seed = 1;
     mf_free(f);
     memset(f, 0, sizeof *f);
@@ -484,12 +485,15 @@ static void headers_longer_than_the_first_read(void)
     memset(&o, 0, sizeof o);
     s = reader_source(&r, &b);
     REQUIRE(open_sources(&s, 1, &o, &g, &e) == SMOLQ_OK, "%s", e.text);
-    CHECK(r.reads <= 8 && g->parts[0]->header_loaded < b.n / 2, "%d reads of %d bytes", (int)r.reads, (int)g->parts[0]->header_loaded);
+    n_reads = r.reads;
+    CHECK(n_reads <= 8 && g->parts[0]->header_loaded < b.n / 2, "%d reads of %d bytes", (int)n_reads, (int)g->parts[0]->header_loaded);
     REQUIRE(smolq_gguf_find(g, "tokens", &v, &e) == SMOLQ_OK && v.n == 50000, "tokens");
     for (i = 0; i < 50000; i++) smolq_gguf_element(&v, i, &cursor, &x, NULL);
     CHECK(x.bytes == 11 && !memcmp(x.text, "token 49999", 11), "the last token");
+    REQUIRE(smolq__gguf_load_tensors(g, &o, &e) == SMOLQ_OK && smolq_gguf_find_tensor(g, "big", &t, &e) == SMOLQ_OK, "%s", e.text);
+    CHECK(t.bytes == 4u << 20 && !memcmp(t.data, f->tensors[0].data.p, 4u << 20), "a tensor that is read in pieces");
     smolq_gguf_close(g);
-    for (i = 1; i <= r.reads; i++) {
+    for (i = 1; i <= n_reads; i++) {
         reader failing;
         g = NULL;
         s = reader_source(&failing, &b);
