@@ -46,13 +46,13 @@ while IFS='|' read -r row; do
     eval "$test" >/dev/null 2>&1 && continue
     packages=$(echo $packages)
     if can_install; then
-        echo "setup: installing $packages ($purpose)"
         if [ -z "$updated" ]; then
             root apt-get update -q >>"$scratch/log" 2>&1
             updated=1
         fi
         case $packages in *llvm*) install clang; llvm=$(clang -dumpversion 2>/dev/null | sed 's/\..*//');; esac
         packages=$(eval "echo $packages")
+        echo "setup: installing $packages ($purpose)"
         install $packages
         eval "$test" >/dev/null 2>&1 && continue
         tail -n 3 "$scratch/log" >&2
