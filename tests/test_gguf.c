@@ -83,59 +83,59 @@ static smolq_result open_bytes(const bytes *b, smolq_gguf **g, smolq_error *e)
 
 static void model(bytes *b)
 {
-    model_options options = { MF_SMOLLM3, 8, 0, 0 };
+    model_options options = { GG_SMOLLM3, 8, 0, 0 };
     memset(b, 0, sizeof *b);
     valid_model_build(&options, b);
 }
 
 /* A file with one pair of every type, two levels of arrays, and two tensors. */
-static mf_file small;
+static gg_file small;
 static void small_file(bytes *b, uint32_t alignment)
 {
-    mf_file *f = &small;
+    gg_file *f = &small;
     bytes *v;
     uint32_t seed = 3;
     double d = -2.5e-300;
     uint64_t bits;
-    mf_free(f);
+    gg_free(f);
     memset(f, 0, sizeof *f);
     memset(b, 0, sizeof *b);
     f->version = 3;
     f->alignment = alignment;
     memcpy(&bits, &d, 8);
-    mf_set_u32(f, "general.alignment", alignment);
-    put_int(mf_set(f, "u8", MF_U8), 200, 1);
-    put_int(mf_set(f, "i8", MF_I8), (uint64_t)-100, 1);
-    put_int(mf_set(f, "u16", MF_U16), 60000, 2);
-    put_int(mf_set(f, "i16", MF_I16), (uint64_t)-30000, 2);
-    put_int(mf_set(f, "u32", MF_U32), 4000000000u, 4);
-    put_int(mf_set(f, "i32", MF_I32), (uint64_t)-2000000000, 4);
-    put_f32(mf_set(f, "f32", MF_F32), 1.5f);
-    put_int(mf_set(f, "bool", MF_BOOL), 1, 1);
-    mf_set_string(f, "string", "smolq");
-    put_int(mf_set(f, "u64", MF_U64), UINT64_MAX, 8);
-    put_int(mf_set(f, "i64", MF_I64), (uint64_t)INT64_MIN, 8);
-    put_int(mf_set(f, "f64", MF_F64), bits, 8);
-    v = mf_set_array(f, "numbers", MF_I16, 3);
+    gg_set_u32(f, "general.alignment", alignment);
+    put_int(gg_set(f, "u8", GG_U8), 200, 1);
+    put_int(gg_set(f, "i8", GG_I8), (uint64_t)-100, 1);
+    put_int(gg_set(f, "u16", GG_U16), 60000, 2);
+    put_int(gg_set(f, "i16", GG_I16), (uint64_t)-30000, 2);
+    put_int(gg_set(f, "u32", GG_U32), 4000000000u, 4);
+    put_int(gg_set(f, "i32", GG_I32), (uint64_t)-2000000000, 4);
+    put_f32(gg_set(f, "f32", GG_F32), 1.5f);
+    put_int(gg_set(f, "bool", GG_BOOL), 1, 1);
+    gg_set_string(f, "string", "smolq");
+    put_int(gg_set(f, "u64", GG_U64), UINT64_MAX, 8);
+    put_int(gg_set(f, "i64", GG_I64), (uint64_t)INT64_MIN, 8);
+    put_int(gg_set(f, "f64", GG_F64), bits, 8);
+    v = gg_set_array(f, "numbers", GG_I16, 3);
     put_int(v, 1, 2);
     put_int(v, (uint64_t)-2, 2);
     put_int(v, 3, 2);
-    v = mf_set_array(f, "strings", MF_STRING, 3);
+    v = gg_set_array(f, "strings", GG_STRING, 3);
     put_string(v, "one");
     put_string(v, "");
     put_string(v, "three");
-    v = mf_set_array(f, "nested", MF_ARRAY, 2); /* [["a", "bc"], [7, 8, 9]] */
-    put_int(v, MF_STRING, 4);
+    v = gg_set_array(f, "nested", GG_ARRAY, 2); /* [["a", "bc"], [7, 8, 9]] */
+    put_int(v, GG_STRING, 4);
     put_int(v, 2, 8);
     put_string(v, "a");
     put_string(v, "bc");
-    put_int(v, MF_U8, 4);
+    put_int(v, GG_U8, 4);
     put_int(v, 3, 8);
     put_int(v, 0x090807, 3);
-    mf_set_array(f, "empty", MF_STRING, 0);
-    mf_matrix(f, "first", 4, 3, 1, 0, &seed);
-    mf_matrix(f, "second.weight", 64, 2, 1, 8, &seed);
-    mf_write(f, b);
+    gg_set_array(f, "empty", GG_STRING, 0);
+    gg_matrix(f, "first", 4, 3, 1, 0, &seed);
+    gg_matrix(f, "second.weight", 64, 2, 1, 8, &seed);
+    gg_write(f, b);
 }
 
 /* ---- tests ---- */
@@ -316,6 +316,9 @@ static void says_what_is_wrong(void)
     say(b.p, small.pairs[14].at + 50, "key 15 of 17 'strings': truncated or malformed: an array of 3 string at offset 363, the file has 382 bytes");
     say(b.p, small.pairs[15].at + 25, "truncated: key 16 of 17 'nested' needs 8 bytes at offset 417, the file has 420");
     say(b.p, b.n - 32, "truncated: tensor 2 of 2 'second.weight' needs 136 bytes at offset 672, the file has 800");
+    patch(&b, small.pairs[9].at + 18, UINT64_MAX, 8);
+    say(b.p, b.n, "truncated: key 10 of 17 'string' needs 18446744073709551615 bytes at offset 221, the file has 832");
+    patch(&b, small.pairs[9].at + 18, 5, 8);
     patch(&b, small.tensors[0].type_at, 31, 4);
     say(b.p, b.n, "tensor 1 of 2 'first': unknown type 31");
     patch(&b, small.tensors[0].type_at, 2, 4);
@@ -457,7 +460,7 @@ static void reading_gives_the_same_tensors(void)
 
 static void headers_longer_than_the_first_read(void)
 {
-    mf_file *f = &small;
+    gg_file *f = &small;
     smolq_gguf *g;
     smolq_error e;
     smolq_open_options o;
@@ -468,20 +471,20 @@ static void headers_longer_than_the_first_read(void)
     bytes b, *tokens;
     uint64_t i, n_reads, cursor = 0;
     uint32_t seed = 1;
-    mf_free(f);
+    gg_free(f);
     memset(f, 0, sizeof *f);
     memset(&b, 0, sizeof b);
     f->version = 3;
     f->alignment = 32;
-    tokens = mf_set_array(f, "tokens", MF_STRING, 50000);
+    tokens = gg_set_array(f, "tokens", GG_STRING, 50000);
     for (i = 0; i < 50000; i++) {
         char text[16];
         snprintf(text, sizeof text, "token %d", (int)i);
         put_string(tokens, text);
     }
-    mf_set_u32(f, "last", 77);
-    mf_matrix(f, "big", 1024, 1024, 1, 0, &seed);
-    mf_write(f, &b);
+    gg_set_u32(f, "last", 77);
+    gg_matrix(f, "big", 1024, 1024, 1, 0, &seed);
+    gg_write(f, &b);
     memset(&o, 0, sizeof o);
     s = reader_source(&r, &b);
     REQUIRE(open_sources(&s, 1, &o, &g, &e) == SMOLQ_OK, "%s", e.text);
@@ -613,7 +616,7 @@ static void many_keys_and_tensors_are_quick(void)
         b.p[b.n - 2] = 'k';
         if (!b.p[b.n - 3]) b.p[b.n - 2] = 'l', b.p[b.n - 3] = 'x';
         if (!b.p[b.n - 4]) b.p[b.n - 1] = 'm', b.p[b.n - 4] = 'y';
-        put_int(&b, MF_U8, 4);
+        put_int(&b, GG_U8, 4);
         put_int(&b, 1, 1);
     }
     for (i = 0; i < 16384; i++) {
@@ -713,21 +716,21 @@ static void mapped_and_read_files_agree(void)
 /* Part `no` of 3 with one tensor, 4 x (no + 1). */
 static void part(bytes *b, int no, int count, int total, int tensor)
 {
-    mf_file *f = &small;
+    gg_file *f = &small;
     char name[16];
     uint32_t seed = 1 + (uint32_t)no;
-    mf_free(f);
+    gg_free(f);
     memset(f, 0, sizeof *f);
     memset(b, 0, sizeof *b);
     f->version = 3;
     f->alignment = 32;
-    if (no == 0) mf_set_string(f, "general.name", "split");
-    put_int(mf_set(f, "split.no", MF_U16), (uint64_t)no, 2);
-    put_int(mf_set(f, "split.count", MF_U16), (uint64_t)count, 2);
-    put_int(mf_set(f, "split.tensors.count", MF_I32), (uint64_t)total, 4);
+    if (no == 0) gg_set_string(f, "general.name", "split");
+    put_int(gg_set(f, "split.no", GG_U16), (uint64_t)no, 2);
+    put_int(gg_set(f, "split.count", GG_U16), (uint64_t)count, 2);
+    put_int(gg_set(f, "split.tensors.count", GG_I32), (uint64_t)total, 4);
     snprintf(name, sizeof name, "t%d", tensor);
-    mf_matrix(f, name, 4, (uint64_t)no + 1, 1, 0, &seed);
-    mf_write(f, b);
+    gg_matrix(f, name, 4, (uint64_t)no + 1, 1, 0, &seed);
+    gg_write(f, b);
 }
 
 static void split_files_are_one(void)
@@ -857,6 +860,6 @@ int main(int argc, char **argv)
         { "gguf: real files open", real_files_open },
     };
     int failed = run_tests(argc, argv, tests, sizeof tests / sizeof *tests);
-    mf_free(&small);
+    gg_free(&small);
     return failed;
 }
