@@ -29,14 +29,16 @@ typedef struct smolq__file {
 #endif
 } smolq__file;
 
-/* A path in a message: its end tells more than its beginning. */
+/* A path in a message, as the caller wrote it but for control bytes; of a long one the end, which tells more than the beginning. */
 static const char *smolq__quote_path(smolq__quoted *buf, const char *path)
 {
-    size_t n = strlen(path), shown = sizeof buf->text - 16, used;
-    if (n <= shown) return smolq__quote(buf, path, n);
-    memcpy(buf->text, "...", 3);
-    used = 3;
-    for (path += n - shown; *path && used + 1 < sizeof buf->text; path++) buf->text[used++] = (*path >= 0x20 && *path < 0x7f) ? *path : '?';
+    size_t n = strlen(path), shown = sizeof buf->text - 4, used = 0;
+    if (n > shown) {
+        path += n - shown;
+        while ((*path & 0xc0) == 0x80) path++; /* not from within a UTF-8 character */
+        while (used < 3) buf->text[used++] = '.';
+    }
+    for (; *path; path++) buf->text[used++] = (unsigned char)*path < 0x20 || *path == 0x7f ? '?' : *path;
     buf->text[used] = 0;
     return buf->text;
 }

@@ -378,7 +378,8 @@ static int smolq__part_int(const smolq__part *part, const char *key, int64_t lo,
     if (!smolq__part_find(part, key, &v)) return 0;
     if (v.type == SMOLQ_GGUF_STRING || v.type == SMOLQ_GGUF_ARRAY || v.type == SMOLQ_GGUF_F32 || v.type == SMOLQ_GGUF_F64 || v.i < lo || v.i > hi ||
         (v.type == SMOLQ_GGUF_U64 && v.u > (uint64_t)INT64_MAX)) {
-        smolq__fail(err, SMOLQ_E_FORMAT, "key '%s': expected an integer in %lld..%lld, found %s", key, (long long)lo, (long long)hi, smolq__describe(&found, &v));
+        smolq__fail(err, SMOLQ_E_FORMAT, "key '%s': expected an integer in %lld..%lld, found %s", key, (long long)lo, (long long)hi,
+                    smolq__describe(&found, &v));
         return -1;
     }
     *value = v.i;

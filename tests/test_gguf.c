@@ -667,12 +667,17 @@ static void paths_that_cannot_be_opened(void)
 {
     smolq_gguf *g = NULL;
     smolq_error e;
+    char deep[160];
     bytes b;
     make_folder();
     CHECK(smolq_gguf_open("no/such/file.gguf", NULL, &g, &e) == SMOLQ_E_IO && !strncmp(e.text, "can't open 'no/such/file.gguf': ", 32), "%s", e.text);
 #ifndef _WIN32
     CHECK(!strcmp(e.text, "can't open 'no/such/file.gguf': No such file or directory"), "%s", e.text);
 #endif
+    memset(deep, 'd', sizeof deep);
+    memcpy(deep + 42, "\xc3\xa4\\", 3); /* a letter of two bytes and a backslash */
+    strcpy(deep + 130, "\t/\xc3\xa4.gguf");
+    CHECK(smolq_gguf_open(deep, NULL, &g, &e) == SMOLQ_E_IO && !strncmp(e.text, "can't open '...\\dddd", 20) && strstr(e.text, "ddd?/\xc3\xa4.gguf': "), "%s", e.text);
     CHECK(smolq_gguf_open(folder, NULL, &g, &e) == SMOLQ_E_IO && strstr(e.text, "it is a directory"), "%s", e.text);
     memset(&b, 0, sizeof b);
     put(&b, "", 0);
