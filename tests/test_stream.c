@@ -69,6 +69,7 @@ static void text_goes_out_as_soon_as_it_is_certain(void)
         { "aaaa|ab", "aa|a#", 1, { "aab" } },
         { "aa|ac", "|aaac|", 1, { "aab" } },
         { "xabc", "x#", 2, { "bc", "abc" } },                               /* both end here: the longer one */
+        { "xabc", "x#", 2, { "abc", "bc" } },
         { "xabc", "x#", 2, { "abc", "ab" } },                               /* the one that ends first */
         { "stop", "#", 1, { "stop" } },
         { "|st||op", "|||#", 1, { "stop" } },                               /* empty tokens */
