@@ -263,6 +263,7 @@ static const struct row { const char *file, *marks, *format, *turns; int think; 
     { NULL, "{{ ' [INST] ' + content + ' [/INST]' }} [AVAILABLE_TOOLS]", "mistral", "suau", 0, " [INST] Be brief.\n\nHi [/INST] Hello!</s> [INST] \n\nBye  [/INST]" },
     { NULL, "{{ \"[INST] \" + content + \"[/INST]\" }} [AVAILABLE_TOOLS]", "mistral", "suau", 0, "[INST] Hi[/INST] Hello!</s>[INST] Be brief.\n\n\n\nBye [/INST]" },
     { NULL, "{{ \"[INST] \" + content + \"[/INST]\" }} [SYSTEM_PROMPT]", "mistral", "suau", 0, "[SYSTEM_PROMPT] Be brief.[/SYSTEM_PROMPT][INST] Hi[/INST] Hello!</s>[INST] \n\nBye [/INST]" },
+    { NULL, "<|start_header_id|> Cutting Knowledge Date", "llama3", "+su-", 0, "<|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>" },
     { NULL, "\"[INST]\"", "mistral", "sua-", 0, "[INST]Be brief.\n\nHi[/INST]Hello!</s>" },
     { NULL, "<|im_start|>system\\nYou are a helpful assistant.<|im_end|>", "chatml", "u", 0, "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n" },
 };
