@@ -83,6 +83,8 @@ check "--stop ends before the stop string" "$(printf %s "${greedy%%"$word"*}" | 
 check "--stats says speed and memory" 2 "$(build/generate -n 4 --stats 2>&1 >/dev/null | grep -c -E '^(speed: .*tokens per second|memory: .*resident)')"
 check "without --stats stderr stays empty" "" "$(build/generate -n 2 2>&1 >/dev/null)"
 check "a full context ends the text" yes "$(build/generate -c 16 -n -1 --temp 0 --stats 2>&1 >/dev/null | grep -q 'context is full' && echo yes)"
+refuses "a model that knows no chat format" "chat" build/generate --chat -p Hello
+refuses "--system without --chat" "needs --chat" build/generate --system x
 refuses "a prompt that is too long" "room for 4" build/generate -c 4 -p "Once upon a time there was a king who had three sons"
 check "it finds its model from elsewhere" "$greedy" "$(root=$(pwd); cd / && "$root/build/generate" -n 24 --temp 0)"
 
