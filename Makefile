@@ -41,11 +41,11 @@ demo: build/generate
 	build/generate -p "Once upon a time" --seed 7 -n 200 --echo --stats
 
 # A test that does not compile leaves no program; tests/run.sh counts that as a failure.
-build/tests/%: tests/%.c tests/test.h $(PARTS) smolq.h | build/.ready
+build/tests/%: tests/%.c $(wildcard tests/*.h) $(PARTS) smolq.h | build/.ready
 	@rm -f $@
 	$(CC) $(TESTFLAGS) -I. $< -o $@ -lm -lpthread
 
-build/asan/%: tests/%.c tests/test.h $(PARTS) smolq.h | build/.ready
+build/asan/%: tests/%.c $(wildcard tests/*.h) $(PARTS) smolq.h | build/.ready
 	@rm -f $@
 	$(CC) $(SANITIZE) -I. $< -o $@ -lm -lpthread
 
