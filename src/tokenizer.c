@@ -18,7 +18,7 @@
 #include "pretok.c"
 
 /* A token's type in the low bits, and what else is known about it. */
-enum { SMOLQ__KIND_TYPE = 7, SMOLQ__KIND_EOG = 8, SMOLQ__KIND_RSTRIP = 16 };
+enum { SMOLQ__KIND_TYPE = 7, SMOLQ__KIND_EOG = 8, SMOLQ__KIND_RSTRIP = 16, SMOLQ__KIND_COPY = 32 }; /* COPY: a token before it has the same text */
 
 typedef struct smolq__merge { uint32_t left, right, merged; } smolq__merge; /* token ids; the place in the list is the rank */
 
@@ -133,7 +133,7 @@ static smolq_result smolq__load_tokens(smolq_vocab *v, smolq__heap *heap, const 
             return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s': token %d has %llu bytes, expected at most %d", key, (int)i, (unsigned long long)text->n, (int)SMOLQ__TOKEN_BYTES_MAX);
         if ((int32_t)text->n > v->facts.max_token_bytes) v->facts.max_token_bytes = (int32_t)text->n;
         v->kinds[i] = SMOLQ_TOKEN_NORMAL;
-        if (text->n) smolq__index_add(&v->index, (uint32_t)i);
+        if (text->n && smolq__index_add(&v->index, (uint32_t)i) != SMOLQ__NONE) v->kinds[i] |= SMOLQ__KIND_COPY;
     }
     return SMOLQ_OK;
 }
@@ -152,7 +152,8 @@ static smolq_result smolq__load_kinds(smolq_vocab *v, smolq__heap *heap, const s
     for (i = 0; *typed && i < v->n_vocab; i++) {
         smolq_result result = smolq_gguf_element(&array, (uint64_t)i, &cursor, &number, err);
         if (result) return result;
-        if (number.i > SMOLQ_TOKEN_NORMAL && number.i <= SMOLQ_TOKEN_BYTE) v->kinds[i] = (uint8_t)number.i; /* any other number is a normal token */
+        if (number.i > SMOLQ_TOKEN_NORMAL && number.i <= SMOLQ_TOKEN_BYTE) /* any other number is a normal token */
+            v->kinds[i] = (uint8_t)((v->kinds[i] & ~SMOLQ__KIND_TYPE) | (int)number.i);
     }
     if (v->byte_level) return SMOLQ_OK; /* scores are not used */
     i = smolq__get_numbers(gguf, SMOLQ__KEY("scores"), v->n_vocab, &array, err);
@@ -189,6 +190,12 @@ static smolq__slot *smolq__merge_slot(const smolq_vocab *v, uint32_t left, uint3
     }
 }
 
+/* Whether id is what the index has for this text. */
+static int smolq__is_text(const smolq_vocab *v, uint32_t id, const uint8_t *p, size_t n)
+{
+    return v->texts[id].n == n && memcmp(v->texts[id].p, p, n) == 0 && !(v->kinds[id] & SMOLQ__KIND_COPY);
+}
+
 /* merges: "left right" in the order of rank.  A merge whose parts or result are no tokens can't be used and is left out. */
 static smolq_result smolq__load_merges(smolq_vocab *v, smolq__heap *heap, const smolq_gguf *gguf, smolq_error *err)
 {
@@ -196,7 +203,7 @@ static smolq_result smolq__load_merges(smolq_vocab *v, smolq__heap *heap, const 
     smolq_value array;
     smolq__place found;
     uint64_t at = 0, i, n_slots = 16;
-    uint32_t before = 0; /* result of the merge before: files often list all the pairs that make one token */
+    uint32_t before = 0; /* files often list all pairs that make a token, then those of the next: so try these two before the look-up */
     uint8_t *both;
     int has = smolq__get_array(gguf, key, &array, err);
     if (has < 0) return SMOLQ_E_FORMAT;
@@ -229,12 +236,11 @@ static smolq_result smolq__load_merges(smolq_vocab *v, smolq__heap *heap, const 
         if (left.n + right.n > (size_t)v->facts.max_token_bytes) continue;
         memcpy(both, left.p, left.n);
         memcpy(both + left.n, right.p, right.n);
-        if (v->texts[before].n != left.n + right.n || memcmp(v->texts[before].p, both, left.n + right.n) != 0) {
-            merge.merged = smolq__index_find(&v->index, (const char *)both, left.n + right.n);
-            if (merge.merged == SMOLQ__NONE) continue;
-            before = merge.merged;
-        }
         merge.merged = before;
+        if (!smolq__is_text(v, merge.merged, both, left.n + right.n)) merge.merged = before + 1 < (uint32_t)v->n_vocab ? before + 1 : 0;
+        if (!smolq__is_text(v, merge.merged, both, left.n + right.n)) merge.merged = smolq__index_find(&v->index, (const char *)both, left.n + right.n);
+        if (merge.merged == SMOLQ__NONE) continue;
+        before = merge.merged;
         merge.left = smolq__index_find(&v->index, left.p, left.n);
         merge.right = smolq__index_find(&v->index, right.p, right.n);
         if (merge.left == SMOLQ__NONE || merge.right == SMOLQ__NONE) continue;
@@ -375,8 +381,7 @@ static void smolq__special_sift(smolq_vocab *v, uint32_t root, uint32_t n)
 static int smolq__is_special(const smolq_vocab *v, uint32_t id)
 {
     int32_t type = smolq__kind_type(v, id);
-    return (type == SMOLQ_TOKEN_CONTROL || type == SMOLQ_TOKEN_USER || type == SMOLQ_TOKEN_UNKNOWN) && v->texts[id].n > 0 && v->texts[id].n <= SMOLQ__SPECIAL_BYTES_MAX &&
-           smolq__index_find(&v->index, v->texts[id].p, v->texts[id].n) == id;
+    return (type == SMOLQ_TOKEN_CONTROL || type == SMOLQ_TOKEN_USER || type == SMOLQ_TOKEN_UNKNOWN) && v->texts[id].n > 0 && v->texts[id].n <= SMOLQ__SPECIAL_BYTES_MAX && !(v->kinds[id] & SMOLQ__KIND_COPY);
 }
 
 /* The sorted list of what is looked for in text.  Longer tokens than 255 bytes are not: that bounds the work at each place. */
@@ -577,7 +582,7 @@ SMOLQ_API int32_t smolq_token_is_eog(const smolq_vocab *vocab, int32_t id)
 /* ---- tokens to text ---- */
 
 /* Appends n bytes at dst + used if there is a dst. */
-static size_t smolq__put(char *dst, size_t used, const void *bytes, size_t n)
+static size_t smolq__append_bytes(char *dst, size_t used, const void *bytes, size_t n)
 {
     if (dst && n) memcpy(dst + used, bytes, n);
     return used + n;
@@ -593,16 +598,16 @@ static size_t smolq__token_text(const smolq_vocab *v, int32_t id, int32_t flags,
     int32_t type = smolq__kind_type(v, (uint32_t)id);
     size_t n = 0;
     smolq__char c;
-    if (type == SMOLQ_TOKEN_CONTROL || type == SMOLQ_TOKEN_UNKNOWN || type == SMOLQ_TOKEN_UNUSED) return flags & SMOLQ_SHOW_SPECIAL ? smolq__put(dst, 0, p, text.n) : 0;
-    if (type == SMOLQ_TOKEN_USER) return smolq__put(dst, 0, p, text.n);
+    if (type == SMOLQ_TOKEN_CONTROL || type == SMOLQ_TOKEN_UNKNOWN || type == SMOLQ_TOKEN_UNUSED) return flags & SMOLQ_SHOW_SPECIAL ? smolq__append_bytes(dst, 0, p, text.n) : 0;
+    if (type == SMOLQ_TOKEN_USER) return smolq__append_bytes(dst, 0, p, text.n);
     if (type == SMOLQ_TOKEN_BYTE && text.n == 6 && memcmp(p, "<0x", 3) == 0 && p[5] == '>' && smolq__hex_digit(text.p[3]) >= 0 && smolq__hex_digit(text.p[4]) >= 0) {
         uint8_t byte = (uint8_t)(smolq__hex_digit(text.p[3]) * 16 + smolq__hex_digit(text.p[4]));
-        return smolq__put(dst, 0, &byte, 1);
+        return smolq__append_bytes(dst, 0, &byte, 1);
     }
     for (c = smolq__char_at(p, end); c.n; p += c.n, c = smolq__char_at(p, end)) {
         uint32_t b = v->byte_level ? (c.n > 1 || c.c < 0x80 ? smolq__char_to_byte(c.c) : 256) : c.c == 0x2581 ? ' ' : 256; /* U+2581: SentencePiece's space */
         uint8_t byte = (uint8_t)b;
-        n = b < 256 ? smolq__put(dst, n, &byte, 1) : smolq__put(dst, n, p, c.n);
+        n = b < 256 ? smolq__append_bytes(dst, n, &byte, 1) : smolq__append_bytes(dst, n, p, c.n);
     }
     return n;
 }
@@ -657,7 +662,7 @@ static int smolq__emit(smolq__work *w, uint32_t id)
 }
 
 /* Room for n symbols.  Of pairs there are never more than 2n: n - 1 at first, and each of at most n - 1 merges takes one and adds two. */
-static int smolq__reserve(smolq__work *w, uint64_t n)
+static int smolq__grow_work(smolq__work *w, uint64_t n)
 {
     if (n <= w->max_symbols) return 1;
     smolq__free(&w->heap, w->symbols);
@@ -781,7 +786,7 @@ static int smolq__encode_piece(smolq__work *w, const uint8_t *p, uint32_t n)
         id = i == n ? smolq__find_plain(v, w->spelled, used) : SMOLQ__NONE;
         if (id != SMOLQ__NONE) return smolq__emit(w, id);
     }
-    if (!smolq__reserve(w, n)) return 0;
+    if (!smolq__grow_work(w, n)) return 0;
     w->text = p;
     for (i = 0; i < n; i++) {
         w->symbols[i].id = v->byte_ids[p[i]];
@@ -816,12 +821,12 @@ static smolq_result smolq__encode_characters(smolq__work *w, const uint8_t *p, s
     if (length > INT32_MAX) return smolq__fail(err, SMOLQ_E_ARGUMENT, "the text is too long: %llu bytes with its spaces written out", (unsigned long long)length);
     text = (uint8_t *)smolq__alloc(&w->heap, length);
     if (!text) return smolq__fail_memory(&w->heap, err, "the tokens of the text");
-    if (prefix) used = smolq__put((char *)text, 0, space, 3);
+    if (prefix) used = smolq__append_bytes((char *)text, 0, space, 3);
     for (i = 0; i < n; i++) {
         if (p[i] != ' ') text[used++] = p[i];
-        else if (!v->trims || (i > 0 && i + 1 < n && p[i + 1] != ' ')) used = smolq__put((char *)text, (size_t)used, space, 3); /* trims: one space between words, none outside */
+        else if (!v->trims || (used > (prefix ? 3u : 0u) && i + 1 < n && p[i + 1] != ' ')) used = smolq__append_bytes((char *)text, (size_t)used, space, 3); /* trims: one space between words, none outside */
     }
-    ok = smolq__reserve(w, used);
+    ok = smolq__grow_work(w, used);
     w->text = text;
     for (i = 0; ok && i < used; i += c.n) {
         smolq__symbol *s = &w->symbols[n_symbols++];
