@@ -568,11 +568,14 @@ static double passage_nll(trained *t, const int32_t *ids, int n)
     return sum;
 }
 
+/* The golden number is of F32 weights.  Those of the Q4_K_M file, unpacked, give 2110.0066 (the naive pass), llama.cpp 2110.478 with a cache in f32; int8
+ * activations scatter around that by a nat or two with every change of rounding, so the default cache is held to the file's own number. */
 static void tales_passage(void)
 {
     const char *json_path = shared_path("models/smolq-tales.golden.json"), *p;
-    const char *model_path[2] = { shared_path("models/smolq-tales.f16.gguf"), "examples/models/smolq-tales.Q4_K_M.gguf" };
-    static const double allowed[2] = { 0.01, 4 };
+    const char *model_path[3] = { shared_path("models/smolq-tales.f16.gguf"), "examples/models/smolq-tales.Q4_K_M.gguf", NULL };
+    static const int kv_type[3] = { SMOLQ_KV_F32, SMOLQ_KV_F32, SMOLQ_KV_DEFAULT };
+    static const double allowed[3] = { 0.01, 4, 4 };
     int32_t ids[512], own[600];
     char text[4096];
     size_t bytes = 0, n_text, n_own = 0;
@@ -591,9 +594,11 @@ static void tales_passage(void)
     want = p ? strtod(p, NULL) : 0;
     free(json);
     REQUIRE(n == 512 && want > 0, "the passage has %d ids and an nll of %g", n, want);
-    for (i = 0; i < 2; i++) {
+    model_path[2] = model_path[1];
+    for (i = 0; i < 3; i++) {
         trained t;
-        int open = trained_open(&t, model_path[i], i == 0 ? SMOLQ_KV_F32 : SMOLQ_KV_DEFAULT);
+        int open = trained_open(&t, model_path[i], kv_type[i]);
+        if (i == 2) want = 2110.0066;
         got = open ? passage_nll(&t, ids, n) : -1;
         CHECK(got >= 0, "%s: %s", model_path[i], t.err.text);
         CHECK(fabs(got - want) <= allowed[i], "%s: nll %.4f, expected %.4f within %g", model_path[i], got, want, allowed[i]);
