@@ -52,7 +52,7 @@ enum { SPACE = 259, A, B, AB, SPACE_A, BA, SPM_TOKENS };
 static void put_spm(void)
 {
     static const char *const words[] = { "\xe2\x96\x81", "a", "b", "ab", "\xe2\x96\x81" "a", "ba" };
-    static const float word_scores[] = { -9, -9, -9, -1, -2, -0.5f };
+    static const float word_scores[] = { -9, -9, -9, 0.25f, -2, 0.5f };
     const char *texts[SPM_TOKENS] = { "<unk>", "<s>", "</s>" };
     static char bytes[256][8];
     int32_t types[SPM_TOKENS] = { 2, 3, 3 };
@@ -88,18 +88,18 @@ static void make_byte_texts(void)
 }
 
 /* 0..255 the bytes, then words */
-enum { HE = 256, LL, LLO, HELLO, SPACE_W, END, TOOL, TOOL_X, HER, BPE_TOKENS };
+enum { HE = 256, LL, LLO, HELLO, SPACE_W, END, TOOL, TOOL_X, HER, QQ, BPE_TOKENS };
 static const char *const bpe_merges[] = { "h e", "l l", "ll o", "he llo", "\xc4\xa0 w", "h e", "q q", "x yz" };
 static void put_bpe_tokens(void)
 {
-    static const char *const words[] = { "he", "ll", "llo", "hello", "\xc4\xa0w", "<|im_end|>", "<tool>", "<tool>x", "her" };
+    static const char *const words[] = { "he", "ll", "llo", "hello", "\xc4\xa0w", "<|im_end|>", "<tool>", "<tool>x", "her", "qq" };
     const char *texts[BPE_TOKENS];
     int32_t types[BPE_TOKENS];
     int i;
     make_byte_texts();
     for (i = 0; i < BPE_TOKENS; i++) {
         texts[i] = i < 256 ? byte_texts[i] : words[i - 256];
-        types[i] = i == END ? 3 : i == TOOL || i == TOOL_X ? 4 : 1;
+        types[i] = i == END || i == QQ ? 3 : i == TOOL || i == TOOL_X ? 4 : 1;
     }
     gguf_texts(&file, "tokenizer.ggml.tokens", texts, BPE_TOKENS);
     gguf_ints(&file, "tokenizer.ggml.token_type", GGUF_I32, types, BPE_TOKENS);
@@ -238,12 +238,13 @@ static void byte_level(void)
     gguf_int(&file, "tokenizer.ggml.bos_token_id", GGUF_U32, 4294967295);
     v = open_built();
     REQUIRE(v, "%s", error.text);
-    CHECK(v->n_merges == 5, "%u merges: doubles and those with unknown parts are left out", v->n_merges);
+    CHECK(v->n_merges == 5, "%u merges: doubles, those with unknown parts and those that make a control token are left out", v->n_merges);
     CHECK_IDS(v, "hello w", 0, HELLO, SPACE_W);
     CHECK_IDS(v, "hellx", 0, HE, LL, 'x');
     CHECK_IDS(v, "llll", 0, LL, LL);
     CHECK_IDS(v, "lll", 0, LL, 'l');             /* the left of two equals first */
     CHECK_IDS(v, "her", 0, HE, 'r');             /* no merge makes it */
+    CHECK_IDS(v, "qq", 0, 'q', 'q');             /* a merge makes no control token */
     CHECK_IDS(v, "a", SMOLQ_ADD_BOS, 'a');       /* no bos */
     CHECK_IDS(v, "\xff\xc3", 0, 0xff, 0xc3);     /* raw bytes, valid or not */
     CHECK_IDS(v, "<|im_end|>", 0, '<', '|', 'i', 'm', '_', 'e', 'n', 'd', '|', '>');
@@ -332,7 +333,7 @@ static void buffers(void)
     CHECK(smolq_tokenize(v, "abc", 3, 0, ids, 3, &n, NULL) == SMOLQ_OK && n == 3 && ids[2] == 'c', "exactly");
     CHECK(smolq_tokenize(v, NULL, 3, 0, ids, 3, &n, NULL) == SMOLQ_E_ARGUMENT, "no text");
     CHECK(smolq_detokenize(v, ids, 3, 0, text, 2, &n, NULL) == SMOLQ_E_BUFFER && n == 3 && text[0] == '#', "text too small");
-    CHECK(smolq_detokenize(v, bad, 1, 0, text, 3, &n, &error) == SMOLQ_E_ARGUMENT && strstr(error.text, "265"), "bad id: %s", error.text);
+    CHECK(smolq_detokenize(v, bad, 1, 0, text, 3, &n, &error) == SMOLQ_E_ARGUMENT && strstr(error.text, "266"), "bad id: %s", error.text);
     if (sizeof(size_t) > 4) CHECK(smolq_tokenize(v, "x", (size_t)INT32_MAX + 1, 0, ids, 3, &n, NULL) == SMOLQ_E_ARGUMENT, "2^31 bytes");
     smolq_vocab_close(v);
 }
