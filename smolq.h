@@ -318,7 +318,8 @@ typedef struct smolq_info {
 } smolq_info;
 
 /* Judges a file without loading it: no tokenizer tables are built, no tensor is read.  Set info->size (or 0) before the call.
- * A well-formed GGUF that can't be run is a success with runnable 0 and the reason; a malformed one is an error. */
+ * A well-formed GGUF that can't be run is a success with runnable 0 and the reason; a malformed one is an error, and so is one of a version or
+ * with a tensor type that this build does not know. */
 SMOLQ_API smolq_result smolq_probe(const char *path, const smolq_open_options *options, smolq_info *info, smolq_error *err);
 
 SMOLQ_API const smolq_info  *smolq_model_info(const smolq_model *model);   /* lives as long as the model */
@@ -395,7 +396,7 @@ SMOLQ_API smolq_result smolq_stream_push(smolq_stream *stream, int32_t id, char 
 SMOLQ_API smolq_result smolq_stream_finish(smolq_stream *stream, char *text, size_t capacity, size_t *n_bytes, smolq_error *err); /* what was held back */
 
 /* ==== CHAT ==========================================================================================================
- * Wraps messages in the model's own format, found by its marks in tokenizer.chat_template among: chatml (Qwen, SmolLM3),
+ * Wraps messages in the model's own format, found by its marks in tokenizer.chat_template among: chatml (Qwen), smollm3,
  * llama3, mistral, zephyr, phi3, gemma.  The text of a message is tokenized as text: control tokens in it are not parsed. */
 
 typedef struct smolq_message {
@@ -423,7 +424,7 @@ typedef struct smolq_context_options {
     uint32_t        size;
     int32_t         n_ctx;      /* tokens; 0: the smaller of the file's and 4096 */
     int32_t         n_batch;    /* tokens that pass through the layers at once; 0: 64.  Never changes results */
-    int32_t         kv_type;    /* SMOLQ_TYPE_F16, SMOLQ_TYPE_F32 or SMOLQ_TYPE_Q8_0; 0: f16 (f32 is SMOLQ_KV_F32, as type 0 is the default) */
+    int32_t         kv_type;    /* SMOLQ_KV_F16, SMOLQ_KV_F32 or SMOLQ_KV_Q8_0; 0: f16 */
     smolq_allocator allocator;  /* default: the model's */
     uint64_t        max_bytes;  /* refuse to open beyond this; 0: no limit */
 } smolq_context_options;
@@ -514,7 +515,7 @@ SMOLQ_API void         smolq_eval_cancel(smolq_evaluation *e);
     X(TOP_P)       /* p                                           least            smallest set of mass >= p (Holtzman 2019) */ \
     X(MIN_P)       /* p                                           least            keep those of at least p times the best's probability */ \
     X(TYPICAL)     /* p                                           least            locally typical (Meister 2022) */ \
-    X(PENALTIES)   /* repeat          frequency      presence     last n           of the last n accepted tokens; repeat 1 is none */ \
+    X(PENALTIES)   /* repeat          frequency      presence     last n           of the last n accepted tokens; repeat 1 or 0 is none */ \
     X(DRY)         /* multiplier      base           allowed      last n           penalize repeated sequences longer than allowed */ \
     X(XTC)         /* probability     threshold                   least            drop all but the least of the tokens above threshold */ \
     X(MIROSTAT2)   /* tau             eta                                          keep surprise near tau (Basu 2021); draws */ \
@@ -2659,13 +2660,16 @@ static void smolq__unpack_row(const smolq__type *type, const uint8_t *row, float
 SMOLQ_API smolq_result smolq_unpack(int32_t type, const void *blocks, float *values, size_t n, smolq_error *err)
 {
     const smolq__type *t = smolq__type_of(type);
+    SMOLQ__FP_STATE saved;
     if (!t) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_unpack: %d is not the id of a tensor type", (int)type);
     if (!t->unpack) return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "smolq_unpack: %s tensors hold no weights to unpack", t->facts.name);
     if (n % (size_t)t->facts.block_weights)
         return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_unpack: %llu weights of type %s, expected a multiple of %d",
                            (unsigned long long)n, t->facts.name, (int)t->facts.block_weights);
     if (n && (!blocks || !values)) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_unpack: %s is NULL", blocks ? "values" : "blocks");
+    saved = smolq__fp_enter();
     smolq__unpack_row(t, (const uint8_t *)blocks, values, (int64_t)n);
+    smolq__fp_leave(saved);
     return SMOLQ_OK;
 }
 /* ---- end src/quant.c ---- */
@@ -5222,7 +5226,7 @@ static smolq_result smolq__encode_characters(smolq__work *w, const uint8_t *p, s
     if (prefix) used = smolq__append_bytes((char *)text, 0, space, 3);
     for (i = 0; i < n; i++) {
         if (p[i] != ' ') text[used++] = p[i];
-        else if (!v->trims || (i > 0 && i + 1 < n && p[i + 1] != ' ')) used = smolq__append_bytes((char *)text, (size_t)used, space, 3); /* trims: one space between words, none outside */
+        else if (!v->trims || (used > (prefix ? 3u : 0u) && i + 1 < n && p[i + 1] != ' ')) used = smolq__append_bytes((char *)text, (size_t)used, space, 3); /* trims: one space between words, none outside */
     }
     ok = smolq__grow_work(w, used);
     w->text = text;
@@ -6898,35 +6902,41 @@ static void smolq__ref_rope(smolq_run *run, const smolq_op *op, int32_t row)
 
 /* ---- KV cache and attention ---- */
 
-static void smolq__kv_write(int32_t type, const float *x, uint8_t *cell, int32_t n)
+/* Writes the n numbers of a head into a cell; 0 if one is, or becomes in f16, NaN or infinite: the cache must not carry that into later evaluations. */
+static int smolq__kv_write(int32_t type, const float *x, uint8_t *cell, int32_t n)
 {
     int32_t i, g;
+    int finite = 1;
+    for (i = 0; i < n; i++) finite &= smolq_is_finite(x[i]);
     if (type == SMOLQ_TYPE_F32) memcpy(cell, x, (size_t)n * 4);
     else if (type == SMOLQ_TYPE_F16) {
         for (i = 0; i < n; i++) {
             uint16_t h = smolq_f32_to_f16(x[i]);
+            finite &= (h & 0x7c00) != 0x7c00;
             cell[2 * i] = (uint8_t)h;
             cell[2 * i + 1] = (uint8_t)(h >> 8);
         }
-    } else { /* q8_0: as the activations of rule 2 in groups of 32, the scale rounded to f16 */
+    } else if (finite) { /* q8_0: as the activations of rule 3 in groups of 32, the scale rounded to f16 */
         for (g = 0; g < n / 32; g++, x += 32, cell += 34) {
             float amax = 0, id;
             uint16_t d;
             for (i = 0; i < 32; i++) {
                 float a = smolq_from_bits(smolq_bits(x[i]) & 0x7fffffffu);
-                if (a > amax || a != a) amax = a;
+                if (a > amax) amax = a;
             }
             if (amax < 7.888609052210118e-31f) amax = 0;
             id = amax > 0 ? 127.0f / amax : 0.0f;
             d = smolq_f32_to_f16(amax / 127.0f);
+            finite &= (d & 0x7c00) != 0x7c00;
             cell[0] = (uint8_t)d;
             cell[1] = (uint8_t)(d >> 8);
             for (i = 0; i < 32; i++) {
-                float y = smolq_mul(x[i], id);
-                cell[2 + i] = (uint8_t)(int8_t)(y > 127.0f ? 127 : y < -127.0f ? -127 : y == y ? smolq_rne(y) : 0);
+                int32_t q = smolq_rne(smolq_mul(x[i], id));
+                cell[2 + i] = (uint8_t)(int8_t)(q > 127 ? 127 : q < -127 ? -127 : q);
             }
         }
     }
+    return finite;
 }
 
 static void smolq__ref_kv_store(smolq_run *run, const smolq_op *op, int32_t row)
@@ -6937,8 +6947,7 @@ static void smolq__ref_kv_store(smolq_run *run, const smolq_op *op, int32_t row)
     int32_t head;
     for (head = 0; head < op->n_head_kv; head++, k += op->n, v += op->n) {
         uint64_t at = ((uint64_t)head * (uint64_t)kv->n_cells + cell) * kv->head_row_bytes;
-        smolq__kv_write(kv->type, k, kv->k + at, op->n);
-        smolq__kv_write(kv->type, v, kv->v + at, op->n);
+        if (!smolq__kv_write(kv->type, k, kv->k + at, op->n) || !smolq__kv_write(kv->type, v, kv->v + at, op->n)) run->numeric = 1;
     }
 }
 
@@ -7379,9 +7388,9 @@ SMOLQ_API smolq_result smolq_open(const char *path, const smolq_open_options *op
     opened->info.exact = exact;
     opened->info.table_bytes = opened->heap.used + opened->gguf->heap.used;
     opened->info.open_ms = (double)(smolq__now_us() - begin) / 1000;
-    snprintf(opened->report, sizeof opened->report, "loaded %u/%u tensors: %u quantized, %u float; %.2f GiB mapped, %llu B dequantized; %s; exact=%s; %.0f ms",
+    snprintf(opened->report, sizeof opened->report, "loaded %u/%u tensors: %u quantized, %u float; %.2f %s mapped, %llu B dequantized; %s; exact=%s; %.0f ms",
              (unsigned)opened->info.n_tensors_used, (unsigned)opened->info.n_tensors, (unsigned)opened->info.n_tensors_quantized, (unsigned)opened->info.n_tensors_float,
-             (double)opened->info.mapped_bytes / (1 << 30), (unsigned long long)opened->info.dequantized_bytes, smolq_device_report(opened->device),
+             (double)opened->info.mapped_bytes / (opened->info.mapped_bytes >> 30 ? 1 << 30 : 1 << 20), opened->info.mapped_bytes >> 30 ? "GiB" : "MiB", (unsigned long long)opened->info.dequantized_bytes, smolq_device_report(opened->device),
              opened->info.exact ? "yes" : "no", opened->info.open_ms);
     if (mine.log) mine.log(mine.user, SMOLQ_LOG_INFO, opened->report);
     *model = opened;

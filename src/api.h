@@ -315,7 +315,8 @@ typedef struct smolq_info {
 } smolq_info;
 
 /* Judges a file without loading it: no tokenizer tables are built, no tensor is read.  Set info->size (or 0) before the call.
- * A well-formed GGUF that can't be run is a success with runnable 0 and the reason; a malformed one is an error. */
+ * A well-formed GGUF that can't be run is a success with runnable 0 and the reason; a malformed one is an error, and so is one of a version or
+ * with a tensor type that this build does not know. */
 SMOLQ_API smolq_result smolq_probe(const char *path, const smolq_open_options *options, smolq_info *info, smolq_error *err);
 
 SMOLQ_API const smolq_info  *smolq_model_info(const smolq_model *model);   /* lives as long as the model */
@@ -392,7 +393,7 @@ SMOLQ_API smolq_result smolq_stream_push(smolq_stream *stream, int32_t id, char 
 SMOLQ_API smolq_result smolq_stream_finish(smolq_stream *stream, char *text, size_t capacity, size_t *n_bytes, smolq_error *err); /* what was held back */
 
 /* ==== CHAT ==========================================================================================================
- * Wraps messages in the model's own format, found by its marks in tokenizer.chat_template among: chatml (Qwen, SmolLM3),
+ * Wraps messages in the model's own format, found by its marks in tokenizer.chat_template among: chatml (Qwen), smollm3,
  * llama3, mistral, zephyr, phi3, gemma.  The text of a message is tokenized as text: control tokens in it are not parsed. */
 
 typedef struct smolq_message {
@@ -420,7 +421,7 @@ typedef struct smolq_context_options {
     uint32_t        size;
     int32_t         n_ctx;      /* tokens; 0: the smaller of the file's and 4096 */
     int32_t         n_batch;    /* tokens that pass through the layers at once; 0: 64.  Never changes results */
-    int32_t         kv_type;    /* SMOLQ_TYPE_F16, SMOLQ_TYPE_F32 or SMOLQ_TYPE_Q8_0; 0: f16 (f32 is SMOLQ_KV_F32, as type 0 is the default) */
+    int32_t         kv_type;    /* SMOLQ_KV_F16, SMOLQ_KV_F32 or SMOLQ_KV_Q8_0; 0: f16 */
     smolq_allocator allocator;  /* default: the model's */
     uint64_t        max_bytes;  /* refuse to open beyond this; 0: no limit */
 } smolq_context_options;
@@ -511,7 +512,7 @@ SMOLQ_API void         smolq_eval_cancel(smolq_evaluation *e);
     X(TOP_P)       /* p                                           least            smallest set of mass >= p (Holtzman 2019) */ \
     X(MIN_P)       /* p                                           least            keep those of at least p times the best's probability */ \
     X(TYPICAL)     /* p                                           least            locally typical (Meister 2022) */ \
-    X(PENALTIES)   /* repeat          frequency      presence     last n           of the last n accepted tokens; repeat 1 is none */ \
+    X(PENALTIES)   /* repeat          frequency      presence     last n           of the last n accepted tokens; repeat 1 or 0 is none */ \
     X(DRY)         /* multiplier      base           allowed      last n           penalize repeated sequences longer than allowed */ \
     X(XTC)         /* probability     threshold                   least            drop all but the least of the tokens above threshold */ \
     X(MIROSTAT2)   /* tau             eta                                          keep surprise near tau (Basu 2021); draws */ \

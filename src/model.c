@@ -155,9 +155,9 @@ SMOLQ_API smolq_result smolq_open(const char *path, const smolq_open_options *op
     opened->info.exact = exact;
     opened->info.table_bytes = opened->heap.used + opened->gguf->heap.used;
     opened->info.open_ms = (double)(smolq__now_us() - begin) / 1000;
-    snprintf(opened->report, sizeof opened->report, "loaded %u/%u tensors: %u quantized, %u float; %.2f GiB mapped, %llu B dequantized; %s; exact=%s; %.0f ms",
+    snprintf(opened->report, sizeof opened->report, "loaded %u/%u tensors: %u quantized, %u float; %.2f %s mapped, %llu B dequantized; %s; exact=%s; %.0f ms",
              (unsigned)opened->info.n_tensors_used, (unsigned)opened->info.n_tensors, (unsigned)opened->info.n_tensors_quantized, (unsigned)opened->info.n_tensors_float,
-             (double)opened->info.mapped_bytes / (1 << 30), (unsigned long long)opened->info.dequantized_bytes, smolq_device_report(opened->device),
+             (double)opened->info.mapped_bytes / (opened->info.mapped_bytes >> 30 ? 1 << 30 : 1 << 20), opened->info.mapped_bytes >> 30 ? "GiB" : "MiB", (unsigned long long)opened->info.dequantized_bytes, smolq_device_report(opened->device),
              opened->info.exact ? "yes" : "no", opened->info.open_ms);
     if (mine.log) mine.log(mine.user, SMOLQ_LOG_INFO, opened->report);
     *model = opened;

@@ -204,35 +204,41 @@ static void smolq__ref_rope(smolq_run *run, const smolq_op *op, int32_t row)
 
 /* ---- KV cache and attention ---- */
 
-static void smolq__kv_write(int32_t type, const float *x, uint8_t *cell, int32_t n)
+/* Writes the n numbers of a head into a cell; 0 if one is, or becomes in f16, NaN or infinite: the cache must not carry that into later evaluations. */
+static int smolq__kv_write(int32_t type, const float *x, uint8_t *cell, int32_t n)
 {
     int32_t i, g;
+    int finite = 1;
+    for (i = 0; i < n; i++) finite &= smolq_is_finite(x[i]);
     if (type == SMOLQ_TYPE_F32) memcpy(cell, x, (size_t)n * 4);
     else if (type == SMOLQ_TYPE_F16) {
         for (i = 0; i < n; i++) {
             uint16_t h = smolq_f32_to_f16(x[i]);
+            finite &= (h & 0x7c00) != 0x7c00;
             cell[2 * i] = (uint8_t)h;
             cell[2 * i + 1] = (uint8_t)(h >> 8);
         }
-    } else { /* q8_0: as the activations of rule 2 in groups of 32, the scale rounded to f16 */
+    } else if (finite) { /* q8_0: as the activations of rule 3 in groups of 32, the scale rounded to f16 */
         for (g = 0; g < n / 32; g++, x += 32, cell += 34) {
             float amax = 0, id;
             uint16_t d;
             for (i = 0; i < 32; i++) {
                 float a = smolq_from_bits(smolq_bits(x[i]) & 0x7fffffffu);
-                if (a > amax || a != a) amax = a;
+                if (a > amax) amax = a;
             }
             if (amax < 7.888609052210118e-31f) amax = 0;
             id = amax > 0 ? 127.0f / amax : 0.0f;
             d = smolq_f32_to_f16(amax / 127.0f);
+            finite &= (d & 0x7c00) != 0x7c00;
             cell[0] = (uint8_t)d;
             cell[1] = (uint8_t)(d >> 8);
             for (i = 0; i < 32; i++) {
-                float y = smolq_mul(x[i], id);
-                cell[2 + i] = (uint8_t)(int8_t)(y > 127.0f ? 127 : y < -127.0f ? -127 : y == y ? smolq_rne(y) : 0);
+                int32_t q = smolq_rne(smolq_mul(x[i], id));
+                cell[2 + i] = (uint8_t)(int8_t)(q > 127 ? 127 : q < -127 ? -127 : q);
             }
         }
     }
+    return finite;
 }
 
 static void smolq__ref_kv_store(smolq_run *run, const smolq_op *op, int32_t row)
@@ -243,8 +249,7 @@ static void smolq__ref_kv_store(smolq_run *run, const smolq_op *op, int32_t row)
     int32_t head;
     for (head = 0; head < op->n_head_kv; head++, k += op->n, v += op->n) {
         uint64_t at = ((uint64_t)head * (uint64_t)kv->n_cells + cell) * kv->head_row_bytes;
-        smolq__kv_write(kv->type, k, kv->k + at, op->n);
-        smolq__kv_write(kv->type, v, kv->v + at, op->n);
+        if (!smolq__kv_write(kv->type, k, kv->k + at, op->n) || !smolq__kv_write(kv->type, v, kv->v + at, op->n)) run->numeric = 1;
     }
 }
 
