@@ -233,8 +233,10 @@ typedef struct smolq_backend smolq_backend; /* a table of functions; SMOLQ_BACKE
 typedef struct smolq_device  smolq_device;
 
 SMOLQ_API const smolq_backend *smolq_backend_ref(void);  /* plain C, always there, the judge of the others */
+#ifndef SMOLQ_STATIC /* then a companion is included in the same file and declares its own */
 SMOLQ_API const smolq_backend *smolq_backend_cpu(void);  /* in smolq_cpu.c */
 SMOLQ_API const smolq_backend *smolq_backend_cuda(void); /* in smolq_cuda.cu */
+#endif
 
 typedef struct smolq_device_options {
     uint32_t              size;

@@ -921,7 +921,7 @@ SMOLQ_API smolq_result smolq_gguf_open(const char *path, const smolq_open_option
         snprintf(text, sizeof text, "GGUF version %lu: %llu keys, %llu tensors, %llu bytes in %lu file%s", (unsigned long)f->version,
                  (unsigned long long)f->n_pairs, (unsigned long long)f->n_tensors, (unsigned long long)f->file_bytes, (unsigned long)f->n_parts,
                  f->n_parts == 1 ? "" : "s");
-        o.options.log(o.options.user, SMOLQ_LOG_INFO, text);
+        (o.options.log)(o.options.user, SMOLQ_LOG_INFO, text);
     }
     *gguf = o.g;
     return SMOLQ_OK;

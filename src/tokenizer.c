@@ -78,7 +78,7 @@ enum { SMOLQ__TOKEN_BYTES_MAX = 1 << 20, SMOLQ__SPECIAL_BYTES_MAX = 255 };
 
 static void smolq__warn(const smolq_open_options *options, const char *text)
 {
-    if (options->log) options->log(options->user, SMOLQ_LOG_WARNING, text);
+    if (options->log) (options->log)(options->user, SMOLQ_LOG_WARNING, text);
 }
 
 /* The next string of an array of strings; 0 behind the last. */
@@ -601,13 +601,13 @@ static size_t smolq__token_text(const smolq_vocab *v, int32_t id, int32_t flags,
     if (type == SMOLQ_TOKEN_CONTROL || type == SMOLQ_TOKEN_UNKNOWN || type == SMOLQ_TOKEN_UNUSED) return flags & SMOLQ_SHOW_SPECIAL ? smolq__append_bytes(dst, 0, p, text.n) : 0;
     if (type == SMOLQ_TOKEN_USER) return smolq__append_bytes(dst, 0, p, text.n);
     if (type == SMOLQ_TOKEN_BYTE && text.n == 6 && memcmp(p, "<0x", 3) == 0 && p[5] == '>' && smolq__hex_digit(text.p[3]) >= 0 && smolq__hex_digit(text.p[4]) >= 0) {
-        uint8_t byte = (uint8_t)(smolq__hex_digit(text.p[3]) * 16 + smolq__hex_digit(text.p[4]));
-        return smolq__append_bytes(dst, 0, &byte, 1);
+        uint8_t octet = (uint8_t)(smolq__hex_digit(text.p[3]) * 16 + smolq__hex_digit(text.p[4]));
+        return smolq__append_bytes(dst, 0, &octet, 1);
     }
     for (c = smolq__char_at(p, end); c.n; p += c.n, c = smolq__char_at(p, end)) {
         uint32_t b = v->byte_level ? (c.n > 1 || c.c < 0x80 ? smolq__char_to_byte(c.c) : 256) : c.c == 0x2581 ? ' ' : 256; /* U+2581: SentencePiece's space */
-        uint8_t byte = (uint8_t)b;
-        n = b < 256 ? smolq__append_bytes(dst, n, &byte, 1) : smolq__append_bytes(dst, n, p, c.n);
+        uint8_t octet = (uint8_t)b;
+        n = b < 256 ? smolq__append_bytes(dst, n, &octet, 1) : smolq__append_bytes(dst, n, p, c.n);
     }
     return n;
 }
