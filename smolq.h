@@ -904,6 +904,32 @@ SMOLQ_INLINE float smolq_exp(float x)
 
 SMOLQ_INLINE float smolq_silu(float x) { return x / (1.0f + smolq_exp(-x)); }
 
+/* GELU in its tanh form (Hendrycks and Gimpel 2016): x * (1 + tanh u) / 2 = x / (1 + e^-2u), u = sqrt(2 / pi) * (x + 0.044715 x^3). */
+SMOLQ_INLINE float smolq_gelu(float x)
+{
+    float u = smolq_mul(smolq_mul(0.797884561f, x), smolq_fma(smolq_mul(0.044715f, x), x, 1.0f));
+    return x / (1.0f + smolq_exp(smolq_mul(-2.0f, u)));
+}
+
+/* tanh: its Taylor series to x^9 below 1/4 (relative error 2e-9), where the quotient would lose digits; then (1 - e^-2|x|) / (1 + e^-2|x|). */
+SMOLQ_INLINE float smolq_tanh(float x)
+{
+    float a = smolq_from_bits(smolq_bits(x) & 0x7fffffffu), t;
+    if (a < 0.25f) {
+        float z = smolq_mul(x, x), p = 62.0f / 2835.0f;
+        p = smolq_fma(p, z, -17.0f / 315.0f);
+        p = smolq_fma(p, z, 2.0f / 15.0f);
+        p = smolq_fma(p, z, -1.0f / 3.0f);
+        return smolq_fma(smolq_mul(p, z), x, x);
+    }
+    t = smolq_exp(smolq_mul(-2.0f, a));
+    t = (1.0f - t) / (1.0f + t);
+    return smolq_bits(x) >> 31 ? -t : t;
+}
+
+/* Soft cap (Gemma 2): smoothly within -cap..cap; cap 0: none. */
+SMOLQ_INLINE float smolq_cap(float x, float cap) { return cap > 0 ? smolq_mul(cap, smolq_tanh(x / cap)) : x; }
+
 /* IEEE square root: correctly rounded everywhere, unlike the approximations that vector units offer. */
 SMOLQ_INLINE float smolq_sqrt(float x)
 {
@@ -1289,7 +1315,10 @@ typedef struct smolq_tensor {
     X(PICKS)  /* chosen experts                int32 [n_expert_used], f32 weight [n_expert_used]*/ \
     X(A256)   /* int8 activations, groups of 256 (layout: smolq_a8)                             */ \
     X(A32)    /* int8 activations, groups of 32                                                 */ \
+    X(SHARED) /* logit of the shared expert    f32 [1]                                          */ \
     X(ROPE)   /* rotations of the position     f32 cos [n_rot / 2], sin [n_rot / 2]             */ \
+    X(ROPE_LOCAL) /* the same for layers with a window                                          */ \
+    X(HEAT)   /* attention temperature         f32 [1]                                          */ \
     X(LOGITS) /* f32 [n_vocab], in the caller's memory: smolq_run.logits                        */
 #define SMOLQ__BUFFER_ENUM(name) SMOLQ_BUF_##name,
 enum { SMOLQ_BUFFERS(SMOLQ__BUFFER_ENUM) SMOLQ_BUF_COUNT, SMOLQ_BUF_NONE = -1 };
@@ -1297,29 +1326,33 @@ enum { SMOLQ_BUFFERS(SMOLQ__BUFFER_ENUM) SMOLQ_BUF_COUNT, SMOLQ_BUF_NONE = -1 };
 
 /* Operations.           name            reads -> writes (per row), by the fields of smolq_op */
 #define SMOLQ_OPS(X) \
-    X(EMBED)          /* token id -> out: its row of w, unpacked                                                       */ \
-    X(NORM)           /* in -> out: n_seg segments of n, each RMS-normed with eps and multiplied by w [n]              */ \
+    X(EMBED)          /* token id -> out: its row of table, unpacked, times scale                                      */ \
+    X(NORM)           /* in -> out: n_seg segments of n, each RMS-normed with eps and multiplied by w [n] (+ out)      */ \
     X(QUANTIZE)       /* in -> out: n floats as int8 in groups of `group`; for experts n_seg rows of n                 */ \
-    X(MATMUL)         /* part[i].in -> part[i].out: w * in (+ bias) (+ out)                                            */ \
-    X(ROPE)           /* in (Q or K), in place: rotates the first n_rot of each of n_seg heads of n; kind pairs/halves */ \
+    X(MATMUL)         /* part[i].in -> part[i].out: w * in (+ bias); or out + scale * that                             */ \
+    X(ROPE)           /* in (Q or K), in place: rotates the first n_rot of each of n_seg heads of n; by the buffer angles */ \
     X(KV_STORE)       /* K, V -> the cache of the layer, converted to its type                                         */ \
-    X(ATTENTION)      /* Q, cache -> ATT                                                                               */ \
+    X(ATTENTION)      /* Q, cache -> ATT; scale, cap, window, sinks w [n_head], and HEAT if `heated`                    */ \
     X(GATHER)         /* in, in place: keeps the rows that want logits, in order                                       */ \
-    X(GLU)            /* GATE, UP -> GATE: silu(gate) * up, n values                                                   */ \
-    X(ROUTE)          /* ROUTER -> PICKS: softmax, best n_expert_used, weights                                         */ \
+    X(GLU)            /* GATE, UP -> GATE: activation(gate) * up, n values                                             */ \
+    X(ROUTE)          /* ROUTER -> PICKS: the best n_expert_used and their weights                                     */ \
     X(MATMUL_EXPERTS) /* part[i].in -> part[i].out: for each pick s: expert w * in (shared, or row s if n_seg > 1)     */ \
-    X(COMBINE)        /* DOWN, PICKS -> out: adds the weighted sum of the experts' outputs                             */
+    X(COMBINE)        /* DOWN, PICKS -> out: adds the weighted sum of the experts' outputs, times scale                */ \
+    X(ADD_SHARED)     /* DOWN, SHARED -> out: adds the shared expert's output times sigmoid(SHARED), times scale       */ \
+    X(CAP)            /* in (LOGITS), in place: n values times scale, then under the soft cap                          */
 #define SMOLQ__OP_ENUM(name) SMOLQ_OP_##name,
 enum { SMOLQ_OPS(SMOLQ__OP_ENUM) SMOLQ_OP_COUNT };
 #undef SMOLQ__OP_ENUM
 
-enum { SMOLQ_ROPE_PAIRS = 0, SMOLQ_ROPE_HALVES = 1 }; /* rotates (2i, 2i+1), or (i, i + n_rot/2) */
+enum { SMOLQ_ROPE_PAIRS, SMOLQ_ROPE_HALVES };             /* rotates (2i, 2i+1), or (i, i + n_rot/2) */
+enum { SMOLQ_GATE_SILU, SMOLQ_GATE_GELU, SMOLQ_GATE_OAI }; /* docs/arithmetic.md, 6 */
+enum { SMOLQ_ROUTER_ALL, SMOLQ_ROUTER_CHOSEN };           /* softmax before or after the choice */
 
 typedef struct smolq_op_part {
     const smolq_tensor *w;
-    const float        *bias;  /* [n_rows] in the mapping or NULL */
+    const float        *bias;  /* [n_rows], of experts [n_experts][n_rows], in the mapping; or NULL */
     int32_t             in, out;
-    int32_t             add;   /* nonzero: out += */
+    float               add;   /* 0: out = product, else out += add * product */
 } smolq_op_part;
 
 typedef struct smolq_op {
@@ -1328,14 +1361,20 @@ typedef struct smolq_op {
     int32_t selected;    /* nonzero: only the rows that want logits (they are the first n_out rows after GATHER) */
     int32_t in, out;     /* SMOLQ_BUF_... */
     int32_t n, n_seg;    /* see the list */
+    int32_t add;         /* NORM: out += */
     int32_t group;       /* QUANTIZE */
-    int32_t n_rot, rope; /* ROPE */
-    int32_t n_head, n_head_kv; /* KV_STORE, ATTENTION */
+    int32_t n_rot, rope, angles; /* ROPE: SMOLQ_ROPE_..., and the buffer with the rotations */
+    int32_t n_head, n_head_kv;   /* KV_STORE, ATTENTION */
+    int32_t window;      /* ATTENTION: keys that a query sees, its own included; 0: all */
+    int32_t heated;      /* ATTENTION: scale times the row's HEAT */
+    int32_t gate;        /* GLU: SMOLQ_GATE_... */
+    int32_t router;      /* ROUTE: SMOLQ_ROUTER_... */
+    int32_t renormalize; /* ROUTE: weights of the chosen sum to 1 */
     int32_t n_parts;     /* MATMUL: products that share a barrier */
     float   eps;         /* NORM */
-    float   scale;       /* ATTENTION: of q.k; ROUTE: of the weights */
-    int32_t renormalize; /* ROUTE: weights of the chosen sum to 1 */
-    const float *w;      /* NORM: weight [n] */
+    float   scale;       /* see the list; ROUTE: of the weights */
+    float   cap;         /* ATTENTION, CAP: cap * tanh(x / cap); 0: none */
+    const float *w;      /* NORM: weight [n]; ATTENTION: sinks [n_head] or NULL */
     const smolq_tensor *table; /* EMBED */
     smolq_op_part part[3];
 } smolq_op;
@@ -3595,7 +3634,7 @@ SMOLQ_API smolq_result smolq_gguf_open(const char *path, const smolq_open_option
         snprintf(text, sizeof text, "GGUF version %lu: %llu keys, %llu tensors, %llu bytes in %lu file%s", (unsigned long)f->version,
                  (unsigned long long)f->n_pairs, (unsigned long long)f->n_tensors, (unsigned long long)f->file_bytes, (unsigned long)f->n_parts,
                  f->n_parts == 1 ? "" : "s");
-        o.options.log(o.options.user, SMOLQ_LOG_INFO, text);
+        (o.options.log)(o.options.user, SMOLQ_LOG_INFO, text);
     }
     *gguf = o.g;
     return SMOLQ_OK;
@@ -4480,7 +4519,7 @@ enum { SMOLQ__TOKEN_BYTES_MAX = 1 << 20, SMOLQ__SPECIAL_BYTES_MAX = 255 };
 
 static void smolq__warn(const smolq_open_options *options, const char *text)
 {
-    if (options->log) options->log(options->user, SMOLQ_LOG_WARNING, text);
+    if (options->log) (options->log)(options->user, SMOLQ_LOG_WARNING, text);
 }
 
 /* The next string of an array of strings; 0 behind the last. */
@@ -5911,71 +5950,116 @@ SMOLQ_API smolq_result smolq_chat_tokenize(const smolq_vocab *vocab, const smolq
 
 /* ---- families ---- */
 
-/* rope      how a rotated pair lies in a head; not in the file (for PAIRS the converter permuted Q and K)
- * nope      every nope-th layer has no rotation; 0: all have
- * qk_norm   heads of Q and K are RMS-normed before the rotation
- * qkv_bias  biases of Q, K and V are required (other families may have them)
- * experts   the feed-forward must be experts; 0: is experts where the file says so
- * renorm    the weights of the chosen experts are scaled to sum to 1
+/* rope     how a rotated pair lies in a head; not in the file (for PAIRS the converter permuted Q and K)
+ * nope     every nope-th layer has no rotation; 0: all have
+ * norms    PRE before attention and before the feed-forward, POST after each (before the sum), BOTH; LATE: PRE, the second one being named post_attention_norm
+ * qk       RMS-norm of Q and K before the rotation: NONE, each HEAD, or the WHOLE projection
+ * window   layer l attends to a window only where l mod window < window - 1, unless the file says otherwise; 0: the file's window is not used
+ * local    rotation in layers with a window: SAME as the others, or PLAIN (no scaling)
+ * base     RoPE base of such layers where the file has none; 0: that of the others
+ * gate     activation of the feed-forward: SILU, GELU (tanh form), OAI (clamped, gpt-oss)
+ * router   softmax over ALL experts, then the choice; or over the CHOSEN ones
+ * odd      a model of that many layers scales q.k by 1/sqrt(n_embd / n_head), not 1/sqrt(head_dim); not in the file
+ * and, 1 for yes:
+ * bias     biases of Q, K and V are required (any family may have biases)
+ * moe      the feed-forward must be experts (in others it is where the file says so)
+ * norm     weights of the chosen experts are scaled to sum to 1
+ * share    a shared expert with a gate of its own
+ * sinks    a logit per head that joins the softmax's denominator only
+ * root     embeddings are multiplied by sqrt(n_embd)
+ * caps     the soft caps of attention and logits are required
+ * lscale   logit_scale is required
+ * switch   rope.scaling.finetuned = false switches the rotation off
  *
- *    name        rope    nope qk_norm qkv_bias experts renorm   who */
+ *    name        rope    nope norms qk     window local  base   gate  router  odd  bias moe norm share sinks root caps lscale switch    who */
 #define SMOLQ__FAMILIES(X) \
-    X(llama,      PAIRS,   0,    0,      0,       0,      1) /* Llama 1-3, Mistral, Mixtral, TinyLlama, SmolLM2 */ \
-    X(smollm3,    PAIRS,   4,    0,      0,       0,      1) /* SmolLM3 */ \
-    X(qwen2,      HALVES,  0,    0,      1,       0,      1) /* Qwen2, Qwen2.5, R1 distills */ \
-    X(qwen3,      HALVES,  0,    1,      0,       0,      1) /* Qwen3 */ \
-    X(qwen3moe,   HALVES,  0,    1,      0,       1,      1) /* Qwen3-30B-A3B and kin */
+    X("llama",    PAIRS,  0,   PRE,  NONE,  0,     SAME,  0,     SILU, ALL,    0,   0,   0,  1,   0,    0,    0,   0,   0,     0) /* Llama 1-3, Mistral, Mixtral, TinyLlama, SmolLM2 */ \
+    X("smollm3",  PAIRS,  4,   PRE,  NONE,  0,     SAME,  0,     SILU, ALL,    0,   0,   0,  1,   0,    0,    0,   0,   0,     0) /* SmolLM3 */ \
+    X("mistral3", PAIRS,  0,   PRE,  NONE,  0,     SAME,  0,     SILU, ALL,    0,   0,   0,  1,   0,    0,    0,   0,   0,     0) /* Ministral 3 */ \
+    X("granite",  PAIRS,  0,   PRE,  NONE,  0,     SAME,  0,     SILU, ALL,    0,   0,   0,  1,   0,    0,    0,   0,   1,     1) /* Granite 3 */ \
+    X("qwen2",    HALVES, 0,   PRE,  NONE,  0,     SAME,  0,     SILU, ALL,    0,   1,   0,  1,   0,    0,    0,   0,   0,     0) /* Qwen2, Qwen2.5, R1 distills */ \
+    X("qwen2moe", HALVES, 0,   PRE,  NONE,  0,     SAME,  0,     SILU, ALL,    0,   1,   1,  0,   1,    0,    0,   0,   0,     0) /* Qwen1.5-MoE, Qwen2-57B-A14B */ \
+    X("qwen3",    HALVES, 0,   PRE,  HEAD,  0,     SAME,  0,     SILU, ALL,    0,   0,   0,  1,   0,    0,    0,   0,   0,     0) /* Qwen3 */ \
+    X("qwen3moe", HALVES, 0,   PRE,  HEAD,  0,     SAME,  0,     SILU, ALL,    0,   0,   1,  1,   0,    0,    0,   0,   0,     0) /* Qwen3-30B-A3B */ \
+    X("gemma2",   HALVES, 0,   BOTH, NONE,  2,     SAME,  0,     GELU, ALL,    46,  0,   0,  1,   0,    0,    1,   1,   0,     0) /* Gemma 2 */ \
+    X("gemma3",   HALVES, 0,   BOTH, HEAD,  6,     PLAIN, 10000, GELU, ALL,    62,  0,   0,  1,   0,    0,    1,   0,   0,     0) /* Gemma 3, text */ \
+    X("phi3",     HALVES, 0,   PRE,  NONE,  0,     SAME,  0,     SILU, ALL,    0,   0,   0,  1,   0,    0,    0,   0,   0,     0) /* Phi-3, Phi-3.5, Phi-4 */ \
+    X("olmo2",    HALVES, 0,   POST, WHOLE, 4,     PLAIN, 0,     SILU, ALL,    0,   0,   0,  1,   0,    0,    0,   0,   0,     0) /* OLMo 2, OLMo 3 */ \
+    X("gpt-oss",  HALVES, 0,   LATE, NONE,  2,     SAME,  0,     OAI,  CHOSEN, 0,   1,   1,  0,   0,    1,    0,   0,   0,     0) /* gpt-oss */
+
+enum { SMOLQ__NORMS_PRE, SMOLQ__NORMS_POST, SMOLQ__NORMS_BOTH, SMOLQ__NORMS_LATE };
+enum { SMOLQ__QK_NONE, SMOLQ__QK_HEAD, SMOLQ__QK_WHOLE };
+enum { SMOLQ__LOCAL_SAME, SMOLQ__LOCAL_PLAIN };
 
 typedef struct smolq__family {
     const char *name;
-    int32_t     rope, nope, qk_norm, qkv_bias, experts, renorm;
+    int32_t     rope, nope, norms, qk, window, local;
+    double      base;
+    int32_t     gate, router, odd, bias, moe, norm, share, sinks, root, caps, lscale, rope_switch;
 } smolq__family;
 
-#define SMOLQ__FAMILY_ROW(name, rope, nope, qk_norm, qkv_bias, experts, renorm) { #name, SMOLQ_ROPE_##rope, nope, qk_norm, qkv_bias, experts, renorm },
+#define SMOLQ__FAMILY_ROW(name, rope, nope, norms, qk, window, local, base, gate, router, odd, bias, moe, norm, share, sinks, root, caps, lscale, rope_switch) \
+    { name, SMOLQ_ROPE_##rope, nope, SMOLQ__NORMS_##norms, SMOLQ__QK_##qk, window, SMOLQ__LOCAL_##local, base, SMOLQ_GATE_##gate, SMOLQ_ROUTER_##router, \
+      odd, bias, moe, norm, share, sinks, root, caps, lscale, rope_switch },
 static const smolq__family smolq__families[] = { SMOLQ__FAMILIES(SMOLQ__FAMILY_ROW) };
 #undef SMOLQ__FAMILY_ROW
 
 /* ---- tensors ---- */
 
-/* when: YES, NO (used if there), or required if the family has qk-norm, QKV biases, a dense feed-forward, experts
+/* kind: MATRIX of any type; VECTOR and BIAS f32, BIAS named .bias
+ * when: YES; NO (used if there); or needed where the family has that property or the model has experts or none
  *
- *    slot            name             of      kind    ne0        ne1        ne2      when */
+ *    slot              name                   of     kind    ne0        ne1        ne2        when */
 #define SMOLQ__TENSORS(X) \
-    X(TOKEN_EMBD,     "token_embd",    MODEL, MATRIX, EMBD,      VOCAB,     ONE,     YES)      \
-    X(OUTPUT_NORM,    "output_norm",   MODEL, VECTOR, EMBD,      ONE,       ONE,     YES)      \
-    X(OUTPUT,         "output",        MODEL, MATRIX, EMBD,      VOCAB,     ONE,     NO)       /* absent: tied to token_embd */ \
-    X(ROPE_FREQS,     "rope_freqs",    MODEL, VECTOR, ROT_HALF,  ONE,       ONE,     NO)       /* divides the frequencies */ \
-    X(ATTN_NORM,      "attn_norm",     LAYER, VECTOR, EMBD,      ONE,       ONE,     YES)      \
-    X(ATTN_Q,         "attn_q",        LAYER, MATRIX, EMBD,      Q,         ONE,     YES)      \
-    X(ATTN_K,         "attn_k",        LAYER, MATRIX, EMBD,      KV,        ONE,     YES)      \
-    X(ATTN_V,         "attn_v",        LAYER, MATRIX, EMBD,      KV,        ONE,     YES)      \
-    X(ATTN_OUTPUT,    "attn_output",   LAYER, MATRIX, Q,         EMBD,      ONE,     YES)      \
-    X(ATTN_Q_BIAS,    "attn_q",        LAYER, BIAS,   Q,         ONE,       ONE,     QKV_BIAS) \
-    X(ATTN_K_BIAS,    "attn_k",        LAYER, BIAS,   KV,        ONE,       ONE,     QKV_BIAS) \
-    X(ATTN_V_BIAS,    "attn_v",        LAYER, BIAS,   KV,        ONE,       ONE,     QKV_BIAS) \
-    X(ATTN_OUT_BIAS,  "attn_output",   LAYER, BIAS,   EMBD,      ONE,       ONE,     NO)       \
-    X(ATTN_Q_NORM,    "attn_q_norm",   LAYER, VECTOR, HEAD,      ONE,       ONE,     QK_NORM)  \
-    X(ATTN_K_NORM,    "attn_k_norm",   LAYER, VECTOR, HEAD,      ONE,       ONE,     QK_NORM)  \
-    X(FFN_NORM,       "ffn_norm",      LAYER, VECTOR, EMBD,      ONE,       ONE,     YES)      \
-    X(FFN_GATE,       "ffn_gate",      LAYER, MATRIX, EMBD,      FF,        ONE,     DENSE)    \
-    X(FFN_UP,         "ffn_up",        LAYER, MATRIX, EMBD,      FF,        ONE,     DENSE)    \
-    X(FFN_DOWN,       "ffn_down",      LAYER, MATRIX, FF,        EMBD,      ONE,     DENSE)    \
-    X(FFN_GATE_BIAS,  "ffn_gate",      LAYER, BIAS,   FF,        ONE,       ONE,     NO)       \
-    X(FFN_UP_BIAS,    "ffn_up",        LAYER, BIAS,   FF,        ONE,       ONE,     NO)       \
-    X(FFN_DOWN_BIAS,  "ffn_down",      LAYER, BIAS,   EMBD,      ONE,       ONE,     NO)       \
-    X(ROUTER,         "ffn_gate_inp",  LAYER, MATRIX, EMBD,      EXPERT,    ONE,     EXPERTS)  \
-    X(GATE_EXPERTS,   "ffn_gate_exps", LAYER, MATRIX, EMBD,      FF_EXPERT, EXPERT,  EXPERTS)  \
-    X(UP_EXPERTS,     "ffn_up_exps",   LAYER, MATRIX, EMBD,      FF_EXPERT, EXPERT,  EXPERTS)  \
-    X(DOWN_EXPERTS,   "ffn_down_exps", LAYER, MATRIX, FF_EXPERT, EMBD,      EXPERT,  EXPERTS)
+    X(TOKEN_EMBD,       "token_embd",          MODEL, MATRIX, EMBD,      VOCAB,     ONE,       YES)       \
+    X(OUTPUT_NORM,      "output_norm",         MODEL, VECTOR, EMBD,      ONE,       ONE,       YES)       \
+    X(OUTPUT,           "output",              MODEL, MATRIX, EMBD,      VOCAB,     ONE,       NO)        /* absent: tied to token_embd */ \
+    X(ROPE_FREQS,       "rope_freqs",          MODEL, VECTOR, ROT_HALF,  ONE,       ONE,       NO)        /* divide the frequencies */ \
+    X(ROPE_LONG,        "rope_factors_long",   MODEL, VECTOR, ROT_HALF,  ONE,       ONE,       NO)        /* the same, for contexts beyond the original length */ \
+    X(ROPE_SHORT,       "rope_factors_short",  MODEL, VECTOR, ROT_HALF,  ONE,       ONE,       NO)        /* and for others */ \
+    X(ATTN_NORM,        "attn_norm",           LAYER, VECTOR, EMBD,      ONE,       ONE,       PRE_NORM)  \
+    X(ATTN_Q,           "attn_q",              LAYER, MATRIX, EMBD,      Q,         ONE,       YES)       \
+    X(ATTN_K,           "attn_k",              LAYER, MATRIX, EMBD,      KV,        ONE,       YES)       \
+    X(ATTN_V,           "attn_v",              LAYER, MATRIX, EMBD,      KV,        ONE,       YES)       \
+    X(ATTN_OUTPUT,      "attn_output",         LAYER, MATRIX, Q,         EMBD,      ONE,       YES)       \
+    X(ATTN_Q_BIAS,      "attn_q",              LAYER, BIAS,   Q,         ONE,       ONE,       QKV_BIAS)  \
+    X(ATTN_K_BIAS,      "attn_k",              LAYER, BIAS,   KV,        ONE,       ONE,       QKV_BIAS)  \
+    X(ATTN_V_BIAS,      "attn_v",              LAYER, BIAS,   KV,        ONE,       ONE,       QKV_BIAS)  \
+    X(ATTN_OUT_BIAS,    "attn_output",         LAYER, BIAS,   EMBD,      ONE,       ONE,       NO)        \
+    X(ATTN_Q_NORM,      "attn_q_norm",         LAYER, VECTOR, Q_NORM,    ONE,       ONE,       QK_NORM)   \
+    X(ATTN_K_NORM,      "attn_k_norm",         LAYER, VECTOR, K_NORM,    ONE,       ONE,       QK_NORM)   \
+    X(ATTN_SINKS,       "attn_sinks",          LAYER, VECTOR, HEADS,     ONE,       ONE,       SINKS)     \
+    X(ATTN_POST_NORM,   "post_attention_norm", LAYER, VECTOR, EMBD,      ONE,       ONE,       POST_NORM) \
+    X(FFN_NORM,         "ffn_norm",            LAYER, VECTOR, EMBD,      ONE,       ONE,       FFN_NORM)  \
+    X(FFN_GATE,         "ffn_gate",            LAYER, MATRIX, EMBD,      FF,        ONE,       DENSE)     \
+    X(FFN_UP,           "ffn_up",              LAYER, MATRIX, EMBD,      FF,        ONE,       DENSE)     \
+    X(FFN_DOWN,         "ffn_down",            LAYER, MATRIX, FF,        EMBD,      ONE,       DENSE)     \
+    X(FFN_GATE_BIAS,    "ffn_gate",            LAYER, BIAS,   FF,        ONE,       ONE,       NO)        \
+    X(FFN_UP_BIAS,      "ffn_up",              LAYER, BIAS,   FF,        ONE,       ONE,       NO)        \
+    X(FFN_DOWN_BIAS,    "ffn_down",            LAYER, BIAS,   EMBD,      ONE,       ONE,       NO)        \
+    X(FFN_POST_NORM,    "post_ffw_norm",       LAYER, VECTOR, EMBD,      ONE,       ONE,       FFN_POST)  \
+    X(ROUTER,           "ffn_gate_inp",        LAYER, MATRIX, EMBD,      EXPERT,    ONE,       EXPERTS)   \
+    X(ROUTER_BIAS,      "ffn_gate_inp",        LAYER, BIAS,   EXPERT,    ONE,       ONE,       NO)        \
+    X(GATE_EXPERTS,     "ffn_gate_exps",       LAYER, MATRIX, EMBD,      FF_EXPERT, EXPERT,    EXPERTS)   \
+    X(UP_EXPERTS,       "ffn_up_exps",         LAYER, MATRIX, EMBD,      FF_EXPERT, EXPERT,    EXPERTS)   \
+    X(DOWN_EXPERTS,     "ffn_down_exps",       LAYER, MATRIX, FF_EXPERT, EMBD,      EXPERT,    EXPERTS)   \
+    X(GATE_EXPERTS_BIAS,"ffn_gate_exps",       LAYER, BIAS,   FF_EXPERT, EXPERT,    ONE,       NO)        \
+    X(UP_EXPERTS_BIAS,  "ffn_up_exps",         LAYER, BIAS,   FF_EXPERT, EXPERT,    ONE,       NO)        \
+    X(DOWN_EXPERTS_BIAS,"ffn_down_exps",       LAYER, BIAS,   EMBD,      EXPERT,    ONE,       NO)        \
+    X(SHARED_ROUTER,    "ffn_gate_inp_shexp",  LAYER, MATRIX, EMBD,      ONE,       ONE,       SHARED)    \
+    X(SHARED_GATE,      "ffn_gate_shexp",      LAYER, MATRIX, EMBD,      FF_SHARED, ONE,       SHARED)    \
+    X(SHARED_UP,        "ffn_up_shexp",        LAYER, MATRIX, EMBD,      FF_SHARED, ONE,       SHARED)    \
+    X(SHARED_DOWN,      "ffn_down_shexp",      LAYER, MATRIX, FF_SHARED, EMBD,      ONE,       SHARED)
 
 enum { SMOLQ__OF_MODEL, SMOLQ__OF_LAYER };
 enum { SMOLQ__IS_MATRIX, SMOLQ__IS_VECTOR, SMOLQ__IS_BIAS };
-enum { SMOLQ__WHEN_NO, SMOLQ__WHEN_YES, SMOLQ__WHEN_QK_NORM, SMOLQ__WHEN_QKV_BIAS, SMOLQ__WHEN_DENSE, SMOLQ__WHEN_EXPERTS };
-enum { SMOLQ__DIM_ONE, SMOLQ__DIM_EMBD, SMOLQ__DIM_VOCAB, SMOLQ__DIM_Q, SMOLQ__DIM_KV, SMOLQ__DIM_HEAD, SMOLQ__DIM_ROT_HALF, SMOLQ__DIM_FF,
-       SMOLQ__DIM_EXPERT, SMOLQ__DIM_FF_EXPERT };
+enum { SMOLQ__WHEN_NO, SMOLQ__WHEN_YES, SMOLQ__WHEN_PRE_NORM, SMOLQ__WHEN_FFN_NORM, SMOLQ__WHEN_POST_NORM, SMOLQ__WHEN_FFN_POST, SMOLQ__WHEN_QK_NORM, SMOLQ__WHEN_QKV_BIAS,
+       SMOLQ__WHEN_SINKS, SMOLQ__WHEN_DENSE, SMOLQ__WHEN_EXPERTS, SMOLQ__WHEN_SHARED, SMOLQ__WHEN_CAPS, SMOLQ__WHEN_LSCALE };
+enum { SMOLQ__DIM_ONE, SMOLQ__DIM_EMBD, SMOLQ__DIM_VOCAB, SMOLQ__DIM_Q, SMOLQ__DIM_KV, SMOLQ__DIM_HEADS, SMOLQ__DIM_Q_NORM, SMOLQ__DIM_K_NORM, SMOLQ__DIM_ROT_HALF, SMOLQ__DIM_FF,
+       SMOLQ__DIM_EXPERT, SMOLQ__DIM_FF_EXPERT, SMOLQ__DIM_FF_SHARED };
 
 #define SMOLQ__SLOT_ENUM(slot, name, of, kind, ne0, ne1, ne2, when) SMOLQ__T_##slot,
-enum { SMOLQ__TENSORS(SMOLQ__SLOT_ENUM) SMOLQ__T_COUNT };
+enum { SMOLQ__TENSORS(SMOLQ__SLOT_ENUM) SMOLQ__T_COUNT, SMOLQ__T_NONE = -1 };
 #undef SMOLQ__SLOT_ENUM
 
 typedef struct smolq__tensor_row {
@@ -5987,20 +6071,35 @@ typedef struct smolq__tensor_row {
 static const smolq__tensor_row smolq__tensor_rows[] = { SMOLQ__TENSORS(SMOLQ__TENSOR_ROW) };
 #undef SMOLQ__TENSOR_ROW
 
+/* Tensors that hold the rows of two or three slots one after another, in place of them; any family may have them.
+ *
+ *    name                suffix     slots */
+#define SMOLQ__FUSED(X) \
+    X("attn_qkv",         "weight",  ATTN_Q,       ATTN_K,      ATTN_V)      \
+    X("attn_qkv",         "bias",    ATTN_Q_BIAS,  ATTN_K_BIAS, ATTN_V_BIAS) \
+    X("ffn_up",           "weight",  FFN_GATE,     FFN_UP,      NONE)        /* Phi-3: the gate's rows first, and no ffn_gate */ \
+    X("ffn_gate_up_exps", "weight",  GATE_EXPERTS, UP_EXPERTS,  NONE)
+typedef struct smolq__fused_row { const char *name, *suffix; int32_t slot[3]; } smolq__fused_row;
+#define SMOLQ__FUSED_ROW(name, suffix, a, b, c) { name, suffix, { SMOLQ__T_##a, SMOLQ__T_##b, SMOLQ__T_##c } },
+static const smolq__fused_row smolq__fused_rows[] = { SMOLQ__FUSED(SMOLQ__FUSED_ROW) };
+#undef SMOLQ__FUSED_ROW
+
 /* ---- what the tables fill in ---- */
 
 typedef struct smolq__layer {
     int32_t      n_head, n_head_kv, n_ff;
+    int32_t      window;                 /* keys that a query sees, its own included; 0: all */
     smolq_tensor tensor[SMOLQ__T_COUNT]; /* zeros: absent */
 } smolq__layer;
 
 typedef struct smolq__hparams {
     int32_t n_ctx_train, n_embd, n_layer, n_vocab, head_dim, value_dim, n_rot;
-    int32_t n_expert, n_expert_used, n_ff_expert, n_expert_shared, expert_gating;
-    int32_t n_ctx_orig;
-    double  eps, attn_scale, expert_scale;
-    double  freq_base, rope_factor, rope_factor_old, rope_attn_factor, yarn_ext_factor, yarn_attn_factor, yarn_beta_fast, yarn_beta_slow;
-    int32_t yarn;    /* rope.scaling.type is yarn */
+    int32_t n_expert, n_expert_used, n_ff_expert, n_ff_shared, expert_gating;
+    int32_t n_ctx_orig, window;
+    double  eps, attn_scale, expert_scale, attn_cap, logit_cap, logit_scale, residual_scale, embedding_scale, temperature;
+    double  freq_base, freq_base_local, rope_factor, rope_factor_old, rope_attn_factor, yarn_ext_factor, yarn_attn_factor, yarn_beta_fast, yarn_beta_slow, yarn_log_multiplier;
+    int32_t yarn;       /* rope.scaling.type is yarn */
+    int32_t no_rope;    /* the file switches rotations off */
 } smolq__hparams;
 
 typedef struct smolq__arch {
@@ -6013,35 +6112,44 @@ typedef struct smolq__arch {
 
 /* ---- metadata keys, read in this order; an absent optional one leaves 0 ---- */
 
-/*    field              key after "FAMILY."                      kind      when     least  most */
+/*    field                key after "FAMILY."                      kind      when     least  most */
 #define SMOLQ__KEYS(X) \
-    X(n_layer,           "block_count",                           INT,      YES,     1,     512)      \
-    X(n_ctx_train,       "context_length",                        INT,      YES,     1,     1 << 30)  \
-    X(n_embd,            "embedding_length",                      INT,      YES,     1,     1 << 20)  \
-    X(n_vocab,           "vocab_size",                            INT,      NO,      1,     1 << 24)  \
-    X(n_expert,          "expert_count",                          INT,      NO,      0,     1 << 14)  \
-    X(n_expert_used,     "expert_used_count",                     INT,      EXPERTS, 0,     1 << 14)  \
-    X(n_ff_expert,       "expert_feed_forward_length",            INT,      NO,      0,     1 << 24)  \
-    X(n_expert_shared,   "expert_shared_count",                   INT,      NO,      0,     0)        \
-    X(expert_gating,     "expert_gating_func",                    INT,      NO,      0,     1)        /* 1: softmax */ \
-    X(expert_scale,      "expert_weights_scale",                  SCALE,    NO,      0,     0)        \
-    X(n_head,            "attention.head_count",                  LAYERS,   YES,     1,     1 << 16)  \
-    X(n_head_kv,         "attention.head_count_kv",               LAYERS,   NO,      1,     1 << 16)  \
-    X(n_ff,              "feed_forward_length",                   LAYERS,   DENSE,   0,     1 << 24)  \
-    X(head_dim,          "attention.key_length",                  INT,      NO,      2,     1024)     \
-    X(value_dim,         "attention.value_length",                INT,      NO,      2,     1024)     \
-    X(eps,               "attention.layer_norm_rms_epsilon",      POSITIVE, YES,     0,     0)        \
-    X(attn_scale,        "attention.scale",                       SCALE,    NO,      0,     0)        \
-    X(n_rot,             "rope.dimension_count",                  INT,      NO,      2,     1024)     \
-    X(freq_base,         "rope.freq_base",                        POSITIVE, NO,      0,     0)        \
-    X(rope_factor,       "rope.scaling.factor",                   SCALE,    NO,      0,     0)        \
-    X(rope_factor_old,   "rope.scale_linear",                     SCALE,    NO,      0,     0)        \
-    X(rope_attn_factor,  "rope.scaling.attn_factor",              POSITIVE, NO,      0,     0)        \
-    X(n_ctx_orig,        "rope.scaling.original_context_length",  INT,      NO,      1,     1 << 30)  \
-    X(yarn_ext_factor,   "rope.scaling.yarn_ext_factor",          SCALE,    NO,      0,     0)        \
-    X(yarn_attn_factor,  "rope.scaling.yarn_attn_factor",         POSITIVE, NO,      0,     0)        \
-    X(yarn_beta_fast,    "rope.scaling.yarn_beta_fast",           POSITIVE, NO,      0,     0)        \
-    X(yarn_beta_slow,    "rope.scaling.yarn_beta_slow",           POSITIVE, NO,      0,     0)
+    X(n_layer,             "block_count",                           INT,      YES,     1,     512)      \
+    X(n_ctx_train,         "context_length",                        INT,      YES,     1,     1 << 30)  \
+    X(n_embd,              "embedding_length",                      INT,      YES,     1,     1 << 20)  \
+    X(n_vocab,             "vocab_size",                            INT,      NO,      1,     1 << 24)  \
+    X(n_expert,            "expert_count",                          INT,      NO,      0,     1 << 14)  \
+    X(n_expert_used,       "expert_used_count",                     INT,      EXPERTS, 0,     1 << 14)  \
+    X(n_ff_expert,         "expert_feed_forward_length",            INT,      NO,      0,     1 << 24)  \
+    X(n_ff_shared,         "expert_shared_feed_forward_length",     INT,      NO,      0,     1 << 24)  \
+    X(expert_gating,       "expert_gating_func",                    INT,      NO,      0,     3)        /* 1: softmax, 3: softmax of the chosen */ \
+    X(expert_scale,        "expert_weights_scale",                  SCALE,    NO,      0,     0)        \
+    X(n_head,              "attention.head_count",                  LAYERS,   YES,     1,     1 << 16)  \
+    X(n_head_kv,           "attention.head_count_kv",               LAYERS,   NO,      1,     1 << 16)  \
+    X(n_ff,                "feed_forward_length",                   LAYERS,   DENSE,   0,     1 << 24)  \
+    X(head_dim,            "attention.key_length",                  INT,      NO,      2,     1024)     \
+    X(value_dim,           "attention.value_length",                INT,      NO,      2,     1024)     \
+    X(eps,                 "attention.layer_norm_rms_epsilon",      POSITIVE, YES,     0,     0)        \
+    X(attn_scale,          "attention.scale",                       SCALE,    NO,      0,     0)        \
+    X(window,              "attention.sliding_window",              INT,      NO,      1,     1 << 30)  \
+    X(temperature,         "attention.temperature_scale",           SCALE,    NO,      0,     0)        \
+    X(attn_cap,            "attn_logit_softcapping",                POSITIVE, CAPS,    0,     0)        \
+    X(logit_cap,           "final_logit_softcapping",               POSITIVE, CAPS,    0,     0)        \
+    X(logit_scale,         "logit_scale",                           POSITIVE, LSCALE,  0,     0)        \
+    X(residual_scale,      "residual_scale",                        POSITIVE, NO,      0,     0)        \
+    X(embedding_scale,     "embedding_scale",                       POSITIVE, NO,      0,     0)        \
+    X(n_rot,               "rope.dimension_count",                  INT,      NO,      2,     1024)     \
+    X(freq_base,           "rope.freq_base",                        POSITIVE, NO,      0,     0)        \
+    X(freq_base_local,     "rope.freq_base_swa",                    POSITIVE, NO,      0,     0)        \
+    X(rope_factor,         "rope.scaling.factor",                   SCALE,    NO,      0,     0)        \
+    X(rope_factor_old,     "rope.scale_linear",                     SCALE,    NO,      0,     0)        \
+    X(rope_attn_factor,    "rope.scaling.attn_factor",              POSITIVE, NO,      0,     0)        \
+    X(n_ctx_orig,          "rope.scaling.original_context_length",  INT,      NO,      1,     1 << 30)  \
+    X(yarn_ext_factor,     "rope.scaling.yarn_ext_factor",          SCALE,    NO,      0,     0)        \
+    X(yarn_attn_factor,    "rope.scaling.yarn_attn_factor",         POSITIVE, NO,      0,     0)        \
+    X(yarn_beta_fast,      "rope.scaling.yarn_beta_fast",           POSITIVE, NO,      0,     0)        \
+    X(yarn_beta_slow,      "rope.scaling.yarn_beta_slow",           POSITIVE, NO,      0,     0)        \
+    X(yarn_log_multiplier, "rope.scaling.yarn_log_multiplier",      SCALE,    NO,      0,     0)
 
 /* INT a whole number in least..most; LAYERS the same, one for all layers or an array of one each; POSITIVE and SCALE a finite number, above 0 or not
  * below 0 (0: not given) */
@@ -6070,13 +6178,22 @@ static int smolq__has_experts(const smolq__arch *arch) { return arch->hp.n_exper
 
 static int smolq__needed(const smolq__arch *arch, int32_t when)
 {
+    const smolq__family *family = arch->family;
     switch (when) {
-    case SMOLQ__WHEN_YES:      return 1;
-    case SMOLQ__WHEN_QK_NORM:  return arch->family->qk_norm;
-    case SMOLQ__WHEN_QKV_BIAS: return arch->family->qkv_bias;
-    case SMOLQ__WHEN_DENSE:    return !smolq__has_experts(arch);
-    case SMOLQ__WHEN_EXPERTS:  return smolq__has_experts(arch);
-    default:                   return 0;
+    case SMOLQ__WHEN_YES:       return 1;
+    case SMOLQ__WHEN_PRE_NORM:  return family->norms != SMOLQ__NORMS_POST;
+    case SMOLQ__WHEN_FFN_NORM:  return family->norms == SMOLQ__NORMS_PRE || family->norms == SMOLQ__NORMS_BOTH;
+    case SMOLQ__WHEN_POST_NORM: return family->norms != SMOLQ__NORMS_PRE;
+    case SMOLQ__WHEN_FFN_POST:  return family->norms == SMOLQ__NORMS_POST || family->norms == SMOLQ__NORMS_BOTH;
+    case SMOLQ__WHEN_QK_NORM:   return family->qk != SMOLQ__QK_NONE;
+    case SMOLQ__WHEN_QKV_BIAS:  return family->bias;
+    case SMOLQ__WHEN_SINKS:     return family->sinks;
+    case SMOLQ__WHEN_DENSE:     return !smolq__has_experts(arch);
+    case SMOLQ__WHEN_EXPERTS:   return smolq__has_experts(arch);
+    case SMOLQ__WHEN_SHARED:    return family->share;
+    case SMOLQ__WHEN_CAPS:      return family->caps;
+    case SMOLQ__WHEN_LSCALE:    return family->lscale;
+    default:                    return 0;
     }
 }
 
@@ -6152,6 +6269,36 @@ static smolq_result smolq__read_keys(smolq__arch *arch, smolq__heap *heap, const
     return SMOLQ_OK;
 }
 
+/* Which layers have the window: by the family's period, or by the file's: a period, or one yes or no for each layer. */
+static smolq_result smolq__read_windows(smolq__arch *arch, const smolq_gguf *gguf, smolq_error *err)
+{
+    int64_t period = arch->family->window;
+    smolq_value pattern, element;
+    uint64_t cursor = 0;
+    char key[128];
+    int32_t i;
+    if (period == 0 || arch->hp.window == 0) return SMOLQ_OK;
+    snprintf(key, sizeof key, "%s.attention.sliding_window_pattern", arch->family->name);
+    if (smolq_gguf_find(gguf, key, &pattern, NULL) == SMOLQ_OK && pattern.type == SMOLQ_GGUF_ARRAY) {
+        if (pattern.element_type == SMOLQ_GGUF_STRING || pattern.element_type == SMOLQ_GGUF_ARRAY || pattern.element_type == SMOLQ_GGUF_F32 || pattern.element_type == SMOLQ_GGUF_F64)
+            return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s' is an array that does not hold a bool for each layer", key);
+        if (pattern.n != (uint64_t)arch->hp.n_layer)
+            return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s' has %llu entries, expected one for each of the %d layers", key, (unsigned long long)pattern.n, (int)arch->hp.n_layer);
+        for (i = 0; i < arch->hp.n_layer; i++) {
+            if (smolq_gguf_element(&pattern, (uint64_t)i, &cursor, &element, err)) return SMOLQ_E_FORMAT;
+            if (element.i < 0 || element.i > 1) return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s', layer %d: %lld, expected 0 or 1", key, (int)i, (long long)element.i);
+            arch->layers[i].window = element.i ? arch->hp.window : 0;
+        }
+        arch->n_keys_used++;
+        return SMOLQ_OK;
+    }
+    i = smolq__get_int(gguf, key, 1, 1 << 20, &period, err);
+    if (i < 0) return SMOLQ_E_FORMAT;
+    arch->n_keys_used += (uint32_t)i;
+    for (i = 0; i < arch->hp.n_layer; i++) arch->layers[i].window = i % period < period - 1 ? arch->hp.window : 0;
+    return SMOLQ_OK;
+}
+
 /* Defaults that depend on other keys, and the checks that need two of them. */
 static smolq_result smolq__check_keys(smolq__arch *arch, const smolq_gguf *gguf, smolq_error *err)
 {
@@ -6192,7 +6339,7 @@ static smolq_result smolq__check_keys(smolq__arch *arch, const smolq_gguf *gguf,
     if (hp->n_rot % 2 || hp->n_rot > hp->head_dim)
         return smolq__fail(err, SMOLQ_E_FORMAT, "%s.rope.dimension_count is %d, expected an even number up to the head size %d", family, (int)hp->n_rot, (int)hp->head_dim);
 
-    if (arch->family->experts && !smolq__has_experts(arch)) return smolq__fail(err, SMOLQ_E_MISSING, "missing key '%s.expert_count' (required by %s)", family, family);
+    if (arch->family->moe && !smolq__has_experts(arch)) return smolq__fail(err, SMOLQ_E_MISSING, "missing key '%s.expert_count' (required by %s)", family, family);
     if (smolq__has_experts(arch)) {
         if (hp->n_expert_used < 1 || hp->n_expert_used > hp->n_expert)
             return smolq__fail(err, SMOLQ_E_FORMAT, "%s.expert_used_count is %d, expected 1..expert_count %d", family, (int)hp->n_expert_used, (int)hp->n_expert);
@@ -6200,6 +6347,19 @@ static smolq_result smolq__check_keys(smolq__arch *arch, const smolq_gguf *gguf,
         if (hp->n_ff_expert == 0) return smolq__fail(err, SMOLQ_E_MISSING, "missing key '%s.expert_feed_forward_length' (required by %s with experts)", family, family);
     }
 
+    if (arch->family->share && hp->n_ff_shared == 0) hp->n_ff_shared = arch->layers[0].n_ff;
+    if (arch->family->share && hp->n_ff_shared == 0) return smolq__fail(err, SMOLQ_E_MISSING, "missing key '%s.expert_shared_feed_forward_length' (required by %s)", family, family);
+    if (hp->expert_gating == 2 || (hp->expert_gating == 3) != (smolq__has_experts(arch) && hp->expert_gating && arch->family->router == SMOLQ_ROUTER_CHOSEN))
+        return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "%s.expert_gating_func is %d, expected %d", family, (int)hp->expert_gating, arch->family->router == SMOLQ_ROUTER_CHOSEN ? 3 : 1);
+
+    if (arch->family->rope_switch) {
+        int finetuned = 1;
+        snprintf(key, sizeof key, "%s.rope.scaling.finetuned", family);
+        found = smolq__get_bool(gguf, key, &finetuned, err);
+        if (found < 0) return SMOLQ_E_FORMAT;
+        arch->n_keys_used += (uint32_t)found;
+        hp->no_rope = !finetuned;
+    }
     snprintf(key, sizeof key, "%s.rope.scaling.type", family);
     found = smolq__get_text(gguf, key, &scaling, err);
     if (found < 0) return SMOLQ_E_FORMAT;
@@ -6208,14 +6368,18 @@ static smolq_result smolq__check_keys(smolq__arch *arch, const smolq_gguf *gguf,
     if (hp->rope_factor == 0) hp->rope_factor = 1;
     if (found && smolq__text_is(scaling, "none")) hp->rope_factor = 1;
     else if (found && smolq__text_is(scaling, "yarn")) hp->yarn = 1;
-    else if (found && !smolq__text_is(scaling, "linear")) {
+    else if (found && !smolq__text_is(scaling, "linear") && !smolq__text_is(scaling, "longrope")) {
         smolq__quoted quoted;
-        return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "key '%s' is '%s', expected none, linear or yarn", key, smolq__quote(&quoted, scaling.p, scaling.n));
+        return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "key '%s' is '%s', expected none, linear, yarn or longrope", key, smolq__quote(&quoted, scaling.p, scaling.n));
     }
     if (hp->freq_base == 0) hp->freq_base = 10000;
     if (hp->freq_base <= 1) return smolq__fail(err, SMOLQ_E_FORMAT, "%s.rope.freq_base is %g, expected more than 1", family, hp->freq_base);
+    if (hp->freq_base_local == 0) hp->freq_base_local = arch->family->base > 0 ? arch->family->base : hp->freq_base;
+    if (hp->freq_base_local <= 1) return smolq__fail(err, SMOLQ_E_FORMAT, "%s.rope.freq_base_swa is %g, expected more than 1", family, hp->freq_base_local);
+    if (hp->temperature > 0 && hp->n_ctx_orig == 0)
+        return smolq__fail(err, SMOLQ_E_MISSING, "missing key '%s.rope.scaling.original_context_length' (required by attention.temperature_scale)", family);
     if (hp->n_ctx_orig == 0) hp->n_ctx_orig = hp->n_ctx_train;
-    return SMOLQ_OK;
+    return smolq__read_windows(arch, gguf, err);
 }
 
 static uint64_t smolq__dim(const smolq__arch *arch, const smolq__layer *layer, int32_t dim)
@@ -6225,11 +6389,14 @@ static uint64_t smolq__dim(const smolq__arch *arch, const smolq__layer *layer, i
     case SMOLQ__DIM_VOCAB:     return (uint64_t)arch->hp.n_vocab;
     case SMOLQ__DIM_Q:         return (uint64_t)layer->n_head * (uint64_t)arch->hp.head_dim;
     case SMOLQ__DIM_KV:        return (uint64_t)layer->n_head_kv * (uint64_t)arch->hp.head_dim;
-    case SMOLQ__DIM_HEAD:      return (uint64_t)arch->hp.head_dim;
+    case SMOLQ__DIM_HEADS:     return (uint64_t)layer->n_head;
+    case SMOLQ__DIM_Q_NORM:    return (uint64_t)arch->hp.head_dim * (arch->family->qk == SMOLQ__QK_WHOLE ? (uint64_t)layer->n_head : 1);
+    case SMOLQ__DIM_K_NORM:    return (uint64_t)arch->hp.head_dim * (arch->family->qk == SMOLQ__QK_WHOLE ? (uint64_t)layer->n_head_kv : 1);
     case SMOLQ__DIM_ROT_HALF:  return (uint64_t)arch->hp.n_rot / 2;
     case SMOLQ__DIM_FF:        return (uint64_t)layer->n_ff;
     case SMOLQ__DIM_EXPERT:    return (uint64_t)arch->hp.n_expert;
     case SMOLQ__DIM_FF_EXPERT: return (uint64_t)arch->hp.n_ff_expert;
+    case SMOLQ__DIM_FF_SHARED: return (uint64_t)arch->hp.n_ff_shared;
     default:                   return 1;
     }
 }
@@ -6246,53 +6413,101 @@ static const char *smolq__shape_text(smolq__shape *buf, const uint64_t *ne, int3
     return buf->text;
 }
 
+/* "blk.3.attn_q.weight"; il < 0: "output.weight" */
+typedef struct { char text[64]; } smolq__name;
+static const char *smolq__tensor_name_of(smolq__name *buf, int32_t il, const char *name, const char *suffix)
+{
+    if (il < 0) snprintf(buf->text, sizeof buf->text, "%s.%s", name, suffix);
+    else snprintf(buf->text, sizeof buf->text, "blk.%d.%s.%s", (int)il, name, suffix);
+    return buf->text;
+}
+
+/* Type and shape against what is wanted: [4]. */
+static smolq_result smolq__check_tensor(const smolq_tensor_info *info, const char *name, const uint64_t *want, int32_t kind, smolq_error *err)
+{
+    const smolq_type_facts *facts = smolq_type_info(info->type);
+    smolq__shape found, expected;
+    if (memcmp(info->ne, want, 4 * sizeof *want)) {
+        int transposed = info->ne[0] == want[1] && info->ne[1] == want[0] && info->ne[2] == want[2] && info->ne[3] == want[3];
+        return smolq__fail(err, SMOLQ_E_SHAPE, "%s: %s, expected %s%s", name, smolq__shape_text(&found, info->ne, 4), smolq__shape_text(&expected, want, 4),
+                           transposed ? " (transposed)" : "");
+    }
+    if (kind != SMOLQ__IS_MATRIX && info->type != SMOLQ_TYPE_F32)
+        return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "%s: type %s, expected f32", name, facts ? facts->name : "?");
+    if (!smolq__type_of(info->type) || !smolq__type_of(info->type)->unpack)
+        return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "%s: type %s can't be multiplied by", name, facts ? facts->name : "?");
+    return SMOLQ_OK;
+}
+
+/* Rows [first, first + n) of a matrix or of each expert's, or numbers of a vector, where they lie in the file.  (Of a vector only data counts.) */
+static smolq_result smolq__view(smolq_tensor *tensor, smolq__heap *heap, const smolq_tensor_info *info, int32_t kind, uint64_t first, uint64_t n, smolq_error *err)
+{
+    tensor->row_bytes = kind == SMOLQ__IS_MATRIX ? info->bytes / (info->ne[1] * info->ne[2]) : 4;
+    tensor->expert_bytes = tensor->row_bytes * info->ne[1];
+    tensor->data = info->data ? info->data + (size_t)(first * tensor->row_bytes) : NULL;
+    tensor->type = info->type;
+    tensor->n_cols = (int32_t)info->ne[0];
+    tensor->n_rows = (int32_t)n;
+    tensor->n_experts = (int32_t)info->ne[2];
+    if (kind != SMOLQ__IS_MATRIX && tensor->data && (uintptr_t)tensor->data % 4) { /* a file of odd alignment: vectors are read as floats */
+        uint64_t bytes = n * 4 * info->ne[1];
+        uint8_t *copy = (uint8_t *)smolq__alloc(heap, bytes);
+        if (!copy) return smolq__fail_memory(heap, err, "an unaligned vector");
+        memcpy(copy, tensor->data, (size_t)bytes);
+        tensor->data = copy;
+    }
+    return SMOLQ_OK;
+}
+
+static void smolq__count_bound(smolq__arch *arch, int32_t type)
+{
+    arch->n_bound++;
+    arch->n_quantized += type != SMOLQ_TYPE_F32 && type != SMOLQ_TYPE_F16 && type != SMOLQ_TYPE_BF16;
+}
+
+/* A fused tensor, if it is there in place of its slots' own. */
+static smolq_result smolq__bind_fused(smolq__arch *arch, smolq__heap *heap, const smolq_gguf *gguf, smolq__layer *layer, int32_t il, const smolq__fused_row *fused, smolq_error *err)
+{
+    const smolq__tensor_row *first = &smolq__tensor_rows[fused->slot[0]];
+    int32_t axis = first->kind == SMOLQ__IS_MATRIX ? 1 : 0, i;
+    smolq_tensor_info info;
+    smolq__name name, own;
+    uint64_t want[4], rows[3] = { 0, 0, 0 }, at = 0;
+    smolq_result result;
+    if (!smolq_gguf_find_tensor(gguf, smolq__tensor_name_of(&own, il, first->name, fused->suffix), &info, NULL)) return SMOLQ_OK;
+    if (smolq_gguf_find_tensor(gguf, smolq__tensor_name_of(&name, il, fused->name, fused->suffix), &info, NULL)) return SMOLQ_OK;
+    for (i = 0; i < 3; i++) want[i] = smolq__dim(arch, layer, first->dim[i]);
+    want[3] = 1;
+    want[axis] = 0;
+    for (i = 0; i < 3 && fused->slot[i] != SMOLQ__T_NONE; i++) want[axis] += rows[i] = smolq__dim(arch, layer, smolq__tensor_rows[fused->slot[i]].dim[axis]);
+    result = smolq__check_tensor(&info, name.text, want, first->kind, err);
+    for (i = 0; i < 3 && fused->slot[i] != SMOLQ__T_NONE && result == SMOLQ_OK; at += rows[i++])
+        result = smolq__view(&layer->tensor[fused->slot[i]], heap, &info, first->kind, at, rows[i], err);
+    if (result == SMOLQ_OK) smolq__count_bound(arch, info.type);
+    return result;
+}
+
 static smolq_result smolq__bind(smolq__arch *arch, smolq__heap *heap, const smolq_gguf *gguf, smolq__layer *layer, int32_t il, int32_t slot, smolq_error *err)
 {
     const smolq__tensor_row *row = &smolq__tensor_rows[slot];
-    smolq_tensor *tensor = &layer->tensor[slot];
     smolq_tensor_info info;
-    uint64_t want[4], rows;
-    const smolq_type_facts *facts;
-    smolq__shape found, expected;
-    char name[64];
+    smolq_result result;
+    smolq__shape expected;
+    smolq__name name;
+    uint64_t want[4];
     int32_t i;
-
-    if (il < 0) snprintf(name, sizeof name, "%s.%s", row->name, row->kind == SMOLQ__IS_BIAS ? "bias" : "weight");
-    else snprintf(name, sizeof name, "blk.%d.%s.%s", (int)il, row->name, row->kind == SMOLQ__IS_BIAS ? "bias" : "weight");
+    if (smolq__present(&layer->tensor[slot])) return SMOLQ_OK; /* part of a fused one */
+    smolq__tensor_name_of(&name, il, row->name, row->kind == SMOLQ__IS_BIAS ? "bias" : "weight");
     for (i = 0; i < 3; i++) want[i] = smolq__dim(arch, layer, row->dim[i]);
     want[3] = 1;
-    if (smolq_gguf_find_tensor(gguf, name, &info, NULL)) {
+    if (smolq_gguf_find_tensor(gguf, name.text, &info, NULL)) {
         if (!smolq__needed(arch, row->when)) return SMOLQ_OK;
-        return smolq__fail(err, SMOLQ_E_MISSING, "missing tensor '%s' (%s, required by %s)", name, smolq__shape_text(&expected, want, 4), arch->family->name);
+        return smolq__fail(err, SMOLQ_E_MISSING, "missing tensor '%s' (%s, required by %s)", name.text, smolq__shape_text(&expected, want, 4), arch->family->name);
     }
-    if (memcmp(info.ne, want, sizeof want)) {
-        int transposed = info.ne[0] == want[1] && info.ne[1] == want[0] && info.ne[2] == want[2] && info.ne[3] == 1;
-        return smolq__fail(err, SMOLQ_E_SHAPE, "%s: %s, expected %s%s", name, smolq__shape_text(&found, info.ne, 4), smolq__shape_text(&expected, want, 4),
-                           transposed ? " (transposed)" : "");
-    }
-    facts = smolq_type_info(info.type);
-    if (row->kind != SMOLQ__IS_MATRIX && info.type != SMOLQ_TYPE_F32)
-        return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "%s: type %s, expected f32", name, facts ? facts->name : "?");
-    if (!smolq__type_of(info.type) || !smolq__type_of(info.type)->unpack)
-        return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "%s: type %s can't be multiplied by", name, facts ? facts->name : "?");
-
-    tensor->data = info.data;
-    tensor->type = info.type;
-    tensor->n_cols = (int32_t)info.ne[0];
-    tensor->n_rows = (int32_t)info.ne[1];
-    tensor->n_experts = (int32_t)info.ne[2];
-    rows = info.ne[1] * info.ne[2];
-    tensor->row_bytes = info.bytes / rows;
-    tensor->expert_bytes = tensor->row_bytes * info.ne[1];
-    if (row->kind != SMOLQ__IS_MATRIX && info.data && (uintptr_t)info.data % 4) { /* a file of odd alignment: vectors are read as floats */
-        uint8_t *copy = (uint8_t *)smolq__alloc(heap, info.bytes);
-        if (!copy) return smolq__fail_memory(heap, err, "an unaligned vector");
-        memcpy(copy, info.data, (size_t)info.bytes);
-        tensor->data = copy;
-    }
-    arch->n_bound++;
-    arch->n_quantized += info.type != SMOLQ_TYPE_F32 && info.type != SMOLQ_TYPE_F16 && info.type != SMOLQ_TYPE_BF16;
-    return SMOLQ_OK;
+    result = smolq__check_tensor(&info, name.text, want, row->kind, err);
+    if (result == SMOLQ_OK) result = smolq__view(&layer->tensor[slot], heap, &info, row->kind, 0, row->kind == SMOLQ__IS_MATRIX ? info.ne[1] : info.ne[0], err);
+    if (result == SMOLQ_OK) smolq__count_bound(arch, info.type);
+    return result;
 }
 
 /* Finds the family, reads its keys, binds its tensors.  With IO sources tensor data is NULL until smolq__gguf_load_tensors. */
@@ -6321,9 +6536,11 @@ static smolq_result smolq__arch_load(smolq__arch *arch, smolq__heap *heap, const
     if (result == SMOLQ_OK) result = smolq__check_keys(arch, gguf, err);
     for (slot = 0; slot < SMOLQ__T_COUNT && result == SMOLQ_OK; slot++)
         if (smolq__tensor_rows[slot].of == SMOLQ__OF_MODEL) result = smolq__bind(arch, heap, gguf, &arch->global, -1, slot, err);
-    for (il = 0; il < arch->hp.n_layer && result == SMOLQ_OK; il++)
+    for (il = 0; il < arch->hp.n_layer && result == SMOLQ_OK; il++) {
+        for (f = 0; f < SMOLQ__COUNT(smolq__fused_rows) && result == SMOLQ_OK; f++) result = smolq__bind_fused(arch, heap, gguf, &arch->layers[il], il, &smolq__fused_rows[f], err);
         for (slot = 0; slot < SMOLQ__T_COUNT && result == SMOLQ_OK; slot++)
             if (smolq__tensor_rows[slot].of == SMOLQ__OF_LAYER) result = smolq__bind(arch, heap, gguf, &arch->layers[il], il, slot, err);
+    }
     return result;
 }
 /* ---- end src/arch.c ---- */
@@ -6416,6 +6633,10 @@ typedef struct smolq__rope {
     double  magnitude;  /* of the rotated pair: 1, or what YaRN asks for */
 } smolq__rope;
 
+/* Rotations that a model may need: of contexts up to the original length and of longer ones (they differ where the file has factors for both), and of
+ * layers with a window. */
+enum { SMOLQ__ROPE_SHORT_CONTEXT, SMOLQ__ROPE_LONG_CONTEXT, SMOLQ__ROPE_LOCAL, SMOLQ__ROPE_COUNT };
+
 /* The pair whose wave turns `turns` times within the original context (Peng et al. 2023, YaRN, eq. 17 and the text below it). */
 static double smolq__yarn_pair(const smolq__hparams *hp, double turns)
 {
@@ -6424,36 +6645,60 @@ static double smolq__yarn_pair(const smolq__hparams *hp, double turns)
 
 static double smolq__clamp01(double x) { return x < 0 ? 0 : x > 1 ? 1 : x; }
 
-/* theta_i = base^(-2i / n_rot), divided by the file's own factors if it has them (Llama 3), then stretched: by 1 / factor for all pairs (linear), or (YaRN) for the slow pairs,
- * with a ramp from those that turn beta_fast times in the original context to those that turn beta_slow times. */
-static int smolq__rope_open(smolq__rope *rope, smolq__heap *heap, const smolq__arch *arch)
+/* YaRN's attention factor: grows with the logarithm of the stretch, or not (with the log multiplier 1), as the file says. */
+static double smolq__yarn_magnitude(const smolq__hparams *hp)
 {
-    const smolq__hparams *hp = &arch->hp;
-    const uint8_t *factors = arch->global.tensor[SMOLQ__T_ROPE_FREQS].data;
-    double stretch = 1 / hp->rope_factor, low = 0, high = 0, ramp_share;
+    double growth = hp->rope_factor > 1 ? smolq_mul64(0.1, smolq__log64(hp->rope_factor)) : 0;
+    return hp->yarn_log_multiplier > 0 ? (1 + growth) / (1 + smolq_mul64(hp->yarn_log_multiplier, growth)) : 1 + growth;
+}
+
+/* theta_i = base^(-2i / n_rot), divided by the file's own factors if it has them (Llama 3, Phi-3), then stretched: by 1 / factor for all pairs (linear), or (YaRN) for
+ * the slow pairs, with a ramp from those that turn beta_fast times in the original context to those that turn beta_slow times.  plain: none of it. */
+static int smolq__rope_set(smolq__rope *rope, smolq__heap *heap, const smolq__hparams *hp, double base, const uint8_t *factors, int plain)
+{
+    double stretch = plain ? 1 : 1 / hp->rope_factor, low = 0, high = 0, ramp_share = hp->yarn_ext_factor > 0 ? hp->yarn_ext_factor : 1;
+    int yarn = hp->yarn && !plain;
     int32_t i;
     rope->n_half = hp->n_rot / 2;
-    rope->magnitude = hp->rope_attn_factor > 0 ? hp->rope_attn_factor : 1;
+    rope->magnitude = hp->rope_attn_factor > 0 && !plain ? hp->rope_attn_factor : 1;
     rope->frequency = (double *)smolq__alloc(heap, (uint64_t)rope->n_half * sizeof *rope->frequency);
     if (!rope->frequency) return 0;
-    ramp_share = !hp->yarn ? 0 : hp->yarn_ext_factor > 0 ? hp->yarn_ext_factor : 1;
-    if (hp->yarn) {
+    if (yarn) {
         low = smolq__yarn_pair(hp, hp->yarn_beta_fast > 0 ? hp->yarn_beta_fast : 32);
         high = smolq__yarn_pair(hp, hp->yarn_beta_slow > 0 ? hp->yarn_beta_slow : 1);
         low = smolq__floor64(low) < 0 ? 0 : smolq__floor64(low);
         high = -smolq__floor64(-high) > hp->n_rot - 1 ? hp->n_rot - 1 : -smolq__floor64(-high);
-        if (hp->rope_factor > 1) rope->magnitude *= 1 + smolq_mul64(0.1, smolq__log64(hp->rope_factor));
-    } else if (hp->yarn_attn_factor > 0) {
+        rope->magnitude *= smolq__yarn_magnitude(hp);
+    } else if (hp->yarn_attn_factor > 0 && !plain) {
         rope->magnitude *= hp->yarn_attn_factor;
     }
     for (i = 0; i < rope->n_half; i++) {
-        double frequency = smolq__exp64(smolq_mul64(-2.0 * i / hp->n_rot, smolq__log64(hp->freq_base)));
+        double frequency = smolq__exp64(smolq_mul64(-2.0 * i / hp->n_rot, smolq__log64(base)));
         double keep = 0; /* share of the unstretched frequency */
         if (factors) frequency /= (double)smolq_f32_at(factors + 4 * (size_t)i);
-        if (hp->yarn) keep = smolq_mul64(1 - smolq__clamp01((i - low) / (high - low > 0.001 ? high - low : 0.001)), ramp_share);
+        if (yarn) keep = smolq_mul64(1 - smolq__clamp01((i - low) / (high - low > 0.001 ? high - low : 0.001)), ramp_share);
         rope->frequency[i] = smolq_mul64(smolq_mul64(frequency, stretch), 1 - keep) + smolq_mul64(frequency, keep);
     }
     return 1;
+}
+
+/* All rotations of a model; 0 when memory is out. */
+static int smolq__rope_open(smolq__rope *ropes, smolq__heap *heap, const smolq__arch *arch)
+{
+    const smolq__hparams *hp = &arch->hp;
+    const smolq_tensor *t = arch->global.tensor;
+    const uint8_t *all = t[SMOLQ__T_ROPE_FREQS].data;
+    const uint8_t *of_long = t[SMOLQ__T_ROPE_LONG].data ? t[SMOLQ__T_ROPE_LONG].data : all, *of_short = t[SMOLQ__T_ROPE_SHORT].data ? t[SMOLQ__T_ROPE_SHORT].data : all;
+    int plain = arch->family->local == SMOLQ__LOCAL_PLAIN;
+    return smolq__rope_set(&ropes[SMOLQ__ROPE_SHORT_CONTEXT], heap, hp, hp->freq_base, of_short, 0) &&
+           smolq__rope_set(&ropes[SMOLQ__ROPE_LONG_CONTEXT], heap, hp, hp->freq_base, of_long, 0) &&
+           smolq__rope_set(&ropes[SMOLQ__ROPE_LOCAL], heap, hp, hp->freq_base_local, plain ? NULL : all, plain);
+}
+
+/* Attention temperature by position (Llama 4, Ministral 3): 1 + t log(floor(position / original context) + 1). */
+static float smolq__heat(const smolq__hparams *hp, int32_t position)
+{
+    return (float)(1 + smolq_mul64(hp->temperature, smolq__log64((double)(position / hp->n_ctx_orig) + 1)));
 }
 
 /* One row of the ROPE buffer: cos [n_half], sin [n_half] of a position. */
@@ -6483,7 +6728,7 @@ typedef struct smolq__builder {
     int32_t            selected;  /* after the last layer's attention only rows that want logits go on */
 } smolq__builder;
 
-enum { SMOLQ__OPS_PER_LAYER = 24 }; /* more than the story below writes */
+enum { SMOLQ__OPS_PER_LAYER = 32 }; /* more than the story below writes */
 
 static smolq_op *smolq__op(smolq__builder *b, int32_t kind)
 {
@@ -6506,11 +6751,12 @@ static void smolq__reserve_floats(smolq__builder *b, int32_t buffer, int64_t n) 
 
 static const float *smolq__vector(const smolq_tensor *tensor) { return (const float *)(const void *)tensor->data; }
 
-static void smolq__norm(smolq__builder *b, int32_t in, int32_t out, const smolq_tensor *w, int32_t n, int32_t n_seg)
+static void smolq__norm(smolq__builder *b, int32_t in, int32_t out, int32_t add, const smolq_tensor *w, int32_t n, int32_t n_seg)
 {
     smolq_op *op = smolq__op(b, SMOLQ_OP_NORM);
     op->in = in;
     op->out = out;
+    op->add = add;
     op->n = n;
     op->n_seg = n_seg;
     op->w = smolq__vector(w);
@@ -6519,7 +6765,21 @@ static void smolq__norm(smolq__builder *b, int32_t in, int32_t out, const smolq_
 }
 
 /* What a product with tensors of these types reads: `in` itself, or int8 copies of it that this writes first, once for all who share a group. */
-typedef struct smolq__product { const smolq_tensor *w; const smolq_tensor *bias; int32_t out, add; } smolq__product;
+typedef struct smolq__product {
+    const smolq_tensor *w, *bias;
+    int32_t out;
+    float   add; /* as in smolq_op_part */
+} smolq__product;
+
+static smolq__product smolq__of(const smolq_tensor *w, const smolq_tensor *bias, int32_t out, float add)
+{
+    smolq__product product;
+    product.w = w;
+    product.bias = bias;
+    product.out = out;
+    product.add = add;
+    return product;
+}
 
 static void smolq__multiply(smolq__builder *b, int32_t kind, int32_t in, int32_t n_seg, const smolq__product *products, int32_t n)
 {
@@ -6553,7 +6813,7 @@ static void smolq__multiply(smolq__builder *b, int32_t kind, int32_t in, int32_t
     }
 }
 
-static void smolq__rotate(smolq__builder *b, int32_t buffer, int32_t n_head)
+static void smolq__rotate(smolq__builder *b, int32_t buffer, int32_t n_head, int32_t angles)
 {
     smolq_op *op = smolq__op(b, SMOLQ_OP_ROPE);
     op->in = op->out = buffer;
@@ -6561,6 +6821,7 @@ static void smolq__rotate(smolq__builder *b, int32_t buffer, int32_t n_head)
     op->n_seg = n_head;
     op->n_rot = b->arch->hp.n_rot;
     op->rope = b->arch->family->rope;
+    op->angles = angles;
 }
 
 static smolq_op *smolq__step(smolq__builder *b, int32_t kind, int32_t in, int32_t out)
@@ -6571,27 +6832,59 @@ static smolq_op *smolq__step(smolq__builder *b, int32_t kind, int32_t in, int32_
     return op;
 }
 
+static float smolq__root(double x) { return (float)smolq__exp64(0.5 * smolq__log64(x)); }
+
+static float smolq__attention_scale(const smolq__arch *arch)
+{
+    const smolq__hparams *hp = &arch->hp;
+    if (hp->attn_scale > 0) return (float)hp->attn_scale;
+    return (float)smolq__exp64(-0.5 * smolq__log64(hp->n_layer == arch->family->odd ? (double)(hp->n_embd / arch->layers[0].n_head) : (double)hp->head_dim));
+}
+
+/* What every branch of a layer adds to the residual stream is scaled by this. */
+static float smolq__branch_scale(const smolq__builder *b) { return b->arch->hp.residual_scale > 0 ? (float)b->arch->hp.residual_scale : 1.0f; }
+
+/* The product that ends a branch: into the residual stream, or by way of a norm of its own. */
+static void smolq__close_branch(smolq__builder *b, int32_t in, const smolq_tensor *w, const smolq_tensor *bias, const smolq_tensor *post_norm, int post)
+{
+    smolq__product product = smolq__of(w, bias, post ? SMOLQ_BUF_NORMED : SMOLQ_BUF_RESIDUAL, post ? 0 : smolq__branch_scale(b));
+    smolq__multiply(b, SMOLQ_OP_MATMUL, in, 1, &product, 1);
+    if (post) smolq__norm(b, SMOLQ_BUF_NORMED, SMOLQ_BUF_RESIDUAL, 1, post_norm, b->arch->hp.n_embd, 1);
+}
+
+/* The input of a branch: the residual stream, normed first or not. */
+static int32_t smolq__open_branch(smolq__builder *b, const smolq_tensor *norm)
+{
+    if (!norm) return SMOLQ_BUF_RESIDUAL;
+    smolq__norm(b, SMOLQ_BUF_RESIDUAL, SMOLQ_BUF_NORMED, 0, norm, b->arch->hp.n_embd, 1);
+    return SMOLQ_BUF_NORMED;
+}
+
+static int smolq__posts(const smolq__family *family) { return family->norms == SMOLQ__NORMS_POST || family->norms == SMOLQ__NORMS_BOTH; }
+
 static void smolq__attention(smolq__builder *b, const smolq__layer *layer)
 {
     const smolq__hparams *hp = &b->arch->hp;
     const smolq__family *family = b->arch->family;
     const smolq_tensor *t = layer->tensor;
-    int rotated = family->nope == 0 || (b->layer + 1) % family->nope != 0;
-    smolq__product qkv[3], output[1];
+    int rotated = !hp->no_rope && (family->nope == 0 || (b->layer + 1) % family->nope != 0);
+    int32_t whole = family->qk == SMOLQ__QK_WHOLE, in = smolq__open_branch(b, family->norms == SMOLQ__NORMS_POST ? NULL : &t[SMOLQ__T_ATTN_NORM]);
+    smolq__product qkv[3];
     smolq_op *op;
 
-    smolq__norm(b, SMOLQ_BUF_RESIDUAL, SMOLQ_BUF_NORMED, &t[SMOLQ__T_ATTN_NORM], hp->n_embd, 1);
-    qkv[0].w = &t[SMOLQ__T_ATTN_Q]; qkv[0].bias = &t[SMOLQ__T_ATTN_Q_BIAS]; qkv[0].out = SMOLQ_BUF_Q; qkv[0].add = 0;
-    qkv[1].w = &t[SMOLQ__T_ATTN_K]; qkv[1].bias = &t[SMOLQ__T_ATTN_K_BIAS]; qkv[1].out = SMOLQ_BUF_K; qkv[1].add = 0;
-    qkv[2].w = &t[SMOLQ__T_ATTN_V]; qkv[2].bias = &t[SMOLQ__T_ATTN_V_BIAS]; qkv[2].out = SMOLQ_BUF_V; qkv[2].add = 0;
-    smolq__multiply(b, SMOLQ_OP_MATMUL, SMOLQ_BUF_NORMED, 1, qkv, 3);
-    if (family->qk_norm) {
-        smolq__norm(b, SMOLQ_BUF_Q, SMOLQ_BUF_Q, &t[SMOLQ__T_ATTN_Q_NORM], hp->head_dim, layer->n_head);
-        smolq__norm(b, SMOLQ_BUF_K, SMOLQ_BUF_K, &t[SMOLQ__T_ATTN_K_NORM], hp->head_dim, layer->n_head_kv);
+    qkv[0] = smolq__of(&t[SMOLQ__T_ATTN_Q], &t[SMOLQ__T_ATTN_Q_BIAS], SMOLQ_BUF_Q, 0);
+    qkv[1] = smolq__of(&t[SMOLQ__T_ATTN_K], &t[SMOLQ__T_ATTN_K_BIAS], SMOLQ_BUF_K, 0);
+    qkv[2] = smolq__of(&t[SMOLQ__T_ATTN_V], &t[SMOLQ__T_ATTN_V_BIAS], SMOLQ_BUF_V, 0);
+    smolq__multiply(b, SMOLQ_OP_MATMUL, in, 1, qkv, 3);
+    if (family->qk != SMOLQ__QK_NONE) {
+        smolq__norm(b, SMOLQ_BUF_Q, SMOLQ_BUF_Q, 0, &t[SMOLQ__T_ATTN_Q_NORM], whole ? layer->n_head * hp->head_dim : hp->head_dim, whole ? 1 : layer->n_head);
+        smolq__norm(b, SMOLQ_BUF_K, SMOLQ_BUF_K, 0, &t[SMOLQ__T_ATTN_K_NORM], whole ? layer->n_head_kv * hp->head_dim : hp->head_dim, whole ? 1 : layer->n_head_kv);
     }
     if (rotated) {
-        smolq__rotate(b, SMOLQ_BUF_Q, layer->n_head);
-        smolq__rotate(b, SMOLQ_BUF_K, layer->n_head_kv);
+        int32_t angles = layer->window ? SMOLQ_BUF_ROPE_LOCAL : SMOLQ_BUF_ROPE;
+        smolq__rotate(b, SMOLQ_BUF_Q, layer->n_head, angles);
+        smolq__rotate(b, SMOLQ_BUF_K, layer->n_head_kv, angles);
+        smolq__reserve_floats(b, angles, hp->n_rot);
     }
     op = smolq__step(b, SMOLQ_OP_KV_STORE, SMOLQ_BUF_NONE, SMOLQ_BUF_NONE);
     op->n = hp->head_dim;
@@ -6600,7 +6893,12 @@ static void smolq__attention(smolq__builder *b, const smolq__layer *layer)
     op->n = hp->head_dim;
     op->n_head = layer->n_head;
     op->n_head_kv = layer->n_head_kv;
-    op->scale = hp->attn_scale > 0 ? (float)hp->attn_scale : (float)smolq__exp64(-0.5 * smolq__log64((double)hp->head_dim));
+    op->scale = smolq__attention_scale(b->arch);
+    op->cap = (float)hp->attn_cap;
+    op->window = layer->window;
+    op->w = smolq__vector(&t[SMOLQ__T_ATTN_SINKS]);
+    op->heated = hp->temperature > 0;
+    if (op->heated) smolq__reserve_floats(b, SMOLQ_BUF_HEAT, 1);
     smolq__reserve_floats(b, SMOLQ_BUF_ATT, (int64_t)layer->n_head * hp->head_dim);
 
     if (b->layer == hp->n_layer - 1) {
@@ -6608,68 +6906,111 @@ static void smolq__attention(smolq__builder *b, const smolq__layer *layer)
         smolq__step(b, SMOLQ_OP_GATHER, SMOLQ_BUF_ATT, SMOLQ_BUF_ATT)->n = layer->n_head * hp->head_dim;
         b->selected = 1;
     }
-    output[0].w = &t[SMOLQ__T_ATTN_OUTPUT]; output[0].bias = &t[SMOLQ__T_ATTN_OUT_BIAS]; output[0].out = SMOLQ_BUF_RESIDUAL; output[0].add = 1;
-    smolq__multiply(b, SMOLQ_OP_MATMUL, SMOLQ_BUF_ATT, 1, output, 1);
+    smolq__close_branch(b, SMOLQ_BUF_ATT, &t[SMOLQ__T_ATTN_OUTPUT], &t[SMOLQ__T_ATTN_OUT_BIAS], &t[SMOLQ__T_ATTN_POST_NORM],
+                        smolq__posts(family));
 }
 
-static void smolq__feed_forward(smolq__builder *b, const smolq__layer *layer)
+static void smolq__glu(smolq__builder *b, int32_t n)
+{
+    smolq_op *op = smolq__step(b, SMOLQ_OP_GLU, SMOLQ_BUF_UP, SMOLQ_BUF_GATE);
+    op->n = n;
+    op->gate = b->arch->family->gate;
+}
+
+static void smolq__feed_forward(smolq__builder *b, const smolq__layer *layer, int32_t in)
 {
     const smolq_tensor *t = layer->tensor;
-    smolq__product in[2], out[1];
-    smolq__norm(b, SMOLQ_BUF_RESIDUAL, SMOLQ_BUF_NORMED, &t[SMOLQ__T_FFN_NORM], b->arch->hp.n_embd, 1);
-    in[0].w = &t[SMOLQ__T_FFN_GATE]; in[0].bias = &t[SMOLQ__T_FFN_GATE_BIAS]; in[0].out = SMOLQ_BUF_GATE; in[0].add = 0;
-    in[1].w = &t[SMOLQ__T_FFN_UP];   in[1].bias = &t[SMOLQ__T_FFN_UP_BIAS];   in[1].out = SMOLQ_BUF_UP;   in[1].add = 0;
-    smolq__multiply(b, SMOLQ_OP_MATMUL, SMOLQ_BUF_NORMED, 1, in, 2);
-    smolq__step(b, SMOLQ_OP_GLU, SMOLQ_BUF_UP, SMOLQ_BUF_GATE)->n = layer->n_ff;
-    out[0].w = &t[SMOLQ__T_FFN_DOWN]; out[0].bias = &t[SMOLQ__T_FFN_DOWN_BIAS]; out[0].out = SMOLQ_BUF_RESIDUAL; out[0].add = 1;
-    smolq__multiply(b, SMOLQ_OP_MATMUL, SMOLQ_BUF_GATE, 1, out, 1);
+    smolq__product gate_up[2];
+    gate_up[0] = smolq__of(&t[SMOLQ__T_FFN_GATE], &t[SMOLQ__T_FFN_GATE_BIAS], SMOLQ_BUF_GATE, 0);
+    gate_up[1] = smolq__of(&t[SMOLQ__T_FFN_UP], &t[SMOLQ__T_FFN_UP_BIAS], SMOLQ_BUF_UP, 0);
+    smolq__multiply(b, SMOLQ_OP_MATMUL, in, 1, gate_up, 2);
+    smolq__glu(b, layer->n_ff);
+    smolq__close_branch(b, SMOLQ_BUF_GATE, &t[SMOLQ__T_FFN_DOWN], &t[SMOLQ__T_FFN_DOWN_BIAS], &t[SMOLQ__T_FFN_POST_NORM], smolq__posts(b->arch->family));
 }
 
-static void smolq__experts(smolq__builder *b, const smolq__layer *layer)
+/* A shared expert: a feed-forward of its own, weighted by the sigmoid of one logit. */
+static void smolq__shared_expert(smolq__builder *b, const smolq__layer *layer, int32_t in)
+{
+    const smolq_tensor *t = layer->tensor;
+    smolq__product product, first[3];
+    smolq_op *op;
+    first[0] = smolq__of(&t[SMOLQ__T_SHARED_ROUTER], NULL, SMOLQ_BUF_SHARED, 0);
+    first[1] = smolq__of(&t[SMOLQ__T_SHARED_GATE], NULL, SMOLQ_BUF_GATE, 0);
+    first[2] = smolq__of(&t[SMOLQ__T_SHARED_UP], NULL, SMOLQ_BUF_UP, 0);
+    smolq__multiply(b, SMOLQ_OP_MATMUL, in, 1, first, 3);
+    smolq__glu(b, b->arch->hp.n_ff_shared);
+    product = smolq__of(&t[SMOLQ__T_SHARED_DOWN], NULL, SMOLQ_BUF_DOWN, 0);
+    smolq__multiply(b, SMOLQ_OP_MATMUL, SMOLQ_BUF_GATE, 1, &product, 1);
+    op = smolq__step(b, SMOLQ_OP_ADD_SHARED, SMOLQ_BUF_DOWN, SMOLQ_BUF_RESIDUAL);
+    op->n = b->arch->hp.n_embd;
+    op->scale = smolq__branch_scale(b);
+}
+
+static void smolq__experts(smolq__builder *b, const smolq__layer *layer, int32_t in)
 {
     const smolq__hparams *hp = &b->arch->hp;
+    const smolq__family *family = b->arch->family;
     const smolq_tensor *t = layer->tensor;
-    smolq__product router[1], in[2], out[1];
+    smolq__product product, gate_up[2];
     smolq_op *op;
-    smolq__norm(b, SMOLQ_BUF_RESIDUAL, SMOLQ_BUF_NORMED, &t[SMOLQ__T_FFN_NORM], hp->n_embd, 1);
-    router[0].w = &t[SMOLQ__T_ROUTER]; router[0].bias = NULL; router[0].out = SMOLQ_BUF_ROUTER; router[0].add = 0;
-    smolq__multiply(b, SMOLQ_OP_MATMUL, SMOLQ_BUF_NORMED, 1, router, 1);
+    product = smolq__of(&t[SMOLQ__T_ROUTER], &t[SMOLQ__T_ROUTER_BIAS], SMOLQ_BUF_ROUTER, 0);
+    smolq__multiply(b, SMOLQ_OP_MATMUL, in, 1, &product, 1);
     op = smolq__step(b, SMOLQ_OP_ROUTE, SMOLQ_BUF_ROUTER, SMOLQ_BUF_PICKS);
-    op->renormalize = b->arch->family->renorm;
+    op->router = family->router;
+    op->renormalize = family->norm;
     op->scale = hp->expert_scale > 0 ? (float)hp->expert_scale : 1.0f;
     smolq__reserve_row(b, SMOLQ_BUF_PICKS, (uint64_t)hp->n_expert_used * 8);
-    in[0].w = &t[SMOLQ__T_GATE_EXPERTS]; in[0].bias = NULL; in[0].out = SMOLQ_BUF_GATE; in[0].add = 0;
-    in[1].w = &t[SMOLQ__T_UP_EXPERTS];   in[1].bias = NULL; in[1].out = SMOLQ_BUF_UP;   in[1].add = 0;
-    smolq__multiply(b, SMOLQ_OP_MATMUL_EXPERTS, SMOLQ_BUF_NORMED, 1, in, 2);
-    smolq__step(b, SMOLQ_OP_GLU, SMOLQ_BUF_UP, SMOLQ_BUF_GATE)->n = hp->n_ff_expert * hp->n_expert_used;
-    out[0].w = &t[SMOLQ__T_DOWN_EXPERTS]; out[0].bias = NULL; out[0].out = SMOLQ_BUF_DOWN; out[0].add = 0;
-    smolq__multiply(b, SMOLQ_OP_MATMUL_EXPERTS, SMOLQ_BUF_GATE, hp->n_expert_used, out, 1);
-    smolq__step(b, SMOLQ_OP_COMBINE, SMOLQ_BUF_DOWN, SMOLQ_BUF_RESIDUAL)->n = hp->n_embd;
+    gate_up[0] = smolq__of(&t[SMOLQ__T_GATE_EXPERTS], &t[SMOLQ__T_GATE_EXPERTS_BIAS], SMOLQ_BUF_GATE, 0);
+    gate_up[1] = smolq__of(&t[SMOLQ__T_UP_EXPERTS], &t[SMOLQ__T_UP_EXPERTS_BIAS], SMOLQ_BUF_UP, 0);
+    smolq__multiply(b, SMOLQ_OP_MATMUL_EXPERTS, in, 1, gate_up, 2);
+    smolq__glu(b, hp->n_ff_expert * hp->n_expert_used);
+    product = smolq__of(&t[SMOLQ__T_DOWN_EXPERTS], &t[SMOLQ__T_DOWN_EXPERTS_BIAS], SMOLQ_BUF_DOWN, 0);
+    smolq__multiply(b, SMOLQ_OP_MATMUL_EXPERTS, SMOLQ_BUF_GATE, hp->n_expert_used, &product, 1);
+    op = smolq__step(b, SMOLQ_OP_COMBINE, SMOLQ_BUF_DOWN, SMOLQ_BUF_RESIDUAL);
+    op->n = hp->n_embd;
+    op->scale = smolq__branch_scale(b);
+    if (family->share) smolq__shared_expert(b, layer, in);
+}
+
+/* The norm before the feed-forward, if there is one. */
+static const smolq_tensor *smolq__ffn_norm(const smolq__family *family, const smolq__layer *layer)
+{
+    if (family->norms == SMOLQ__NORMS_POST) return NULL;
+    return &layer->tensor[family->norms == SMOLQ__NORMS_LATE ? SMOLQ__T_ATTN_POST_NORM : SMOLQ__T_FFN_NORM];
 }
 
 /* The story: embed, then in every layer attend and feed forward, both added to the residual stream, then norm and multiply by the output matrix. */
 static void smolq__write_program(smolq__builder *b)
 {
     const smolq__arch *arch = b->arch;
+    const smolq__hparams *hp = &arch->hp;
     const smolq_tensor *global = arch->global.tensor;
-    smolq__product logits[1];
+    smolq__product logits;
+    smolq_op *op;
 
     b->layer = -1;
-    smolq__step(b, SMOLQ_OP_EMBED, SMOLQ_BUF_NONE, SMOLQ_BUF_RESIDUAL)->table = &global[SMOLQ__T_TOKEN_EMBD];
-    smolq__reserve_floats(b, SMOLQ_BUF_RESIDUAL, arch->hp.n_embd);
-    smolq__reserve_floats(b, SMOLQ_BUF_ROPE, arch->hp.n_rot);
-    for (b->layer = 0; b->layer < arch->hp.n_layer; b->layer++) {
-        smolq__attention(b, &arch->layers[b->layer]);
-        if (smolq__has_experts(arch)) smolq__experts(b, &arch->layers[b->layer]);
-        else smolq__feed_forward(b, &arch->layers[b->layer]);
+    op = smolq__step(b, SMOLQ_OP_EMBED, SMOLQ_BUF_NONE, SMOLQ_BUF_RESIDUAL);
+    op->table = &global[SMOLQ__T_TOKEN_EMBD];
+    op->scale = arch->family->root ? smolq__root(hp->n_embd) : hp->embedding_scale > 0 ? (float)hp->embedding_scale : 1.0f;
+    smolq__reserve_floats(b, SMOLQ_BUF_RESIDUAL, hp->n_embd);
+    for (b->layer = 0; b->layer < hp->n_layer; b->layer++) {
+        const smolq__layer *layer = &arch->layers[b->layer];
+        int32_t in;
+        smolq__attention(b, layer);
+        in = smolq__open_branch(b, smolq__ffn_norm(arch->family, layer));
+        if (smolq__has_experts(arch)) smolq__experts(b, layer, in);
+        else smolq__feed_forward(b, layer, in);
     }
     b->layer = -1;
-    smolq__norm(b, SMOLQ_BUF_RESIDUAL, SMOLQ_BUF_NORMED, &global[SMOLQ__T_OUTPUT_NORM], arch->hp.n_embd, 1);
-    logits[0].w = smolq__present(&global[SMOLQ__T_OUTPUT]) ? &global[SMOLQ__T_OUTPUT] : &global[SMOLQ__T_TOKEN_EMBD];
-    logits[0].bias = NULL;
-    logits[0].out = SMOLQ_BUF_LOGITS;
-    logits[0].add = 0;
-    smolq__multiply(b, SMOLQ_OP_MATMUL, SMOLQ_BUF_NORMED, 1, logits, 1);
+    smolq__norm(b, SMOLQ_BUF_RESIDUAL, SMOLQ_BUF_NORMED, 0, &global[SMOLQ__T_OUTPUT_NORM], hp->n_embd, 1);
+    logits = smolq__of(&global[smolq__present(&global[SMOLQ__T_OUTPUT]) ? SMOLQ__T_OUTPUT : SMOLQ__T_TOKEN_EMBD], NULL, SMOLQ_BUF_LOGITS, 0);
+    smolq__multiply(b, SMOLQ_OP_MATMUL, SMOLQ_BUF_NORMED, 1, &logits, 1);
+    if (hp->logit_cap > 0 || hp->logit_scale > 0) {
+        op = smolq__step(b, SMOLQ_OP_CAP, SMOLQ_BUF_LOGITS, SMOLQ_BUF_LOGITS);
+        op->n = hp->n_vocab;
+        op->scale = hp->logit_scale > 0 ? (float)(1 / hp->logit_scale) : 1.0f;
+        op->cap = (float)hp->logit_cap;
+    }
 }
 
 /* The list of a checked model, on the heap; 0 when memory is out. */
@@ -6801,7 +7142,7 @@ static void smolq__ref_matmul(smolq_run *run, const smolq_op *op, int32_t n_rows
         for (t = 0; t < n; t++) {
             float *out = (float *)(void *)smolq_row(run, part->out, first + t) + row;
             if (part->bias) y[t] += part->bias[row];
-            *out = part->add ? *out + y[t] : y[t];
+            *out = part->add != 0 ? smolq_fma(part->add, y[t], *out) : y[t];
         }
     }
 }
@@ -6813,6 +7154,7 @@ static void smolq__ref_matmul_experts(smolq_run *run, const smolq_op *op, uint64
     int32_t n_used = run->program->n_expert_used, pick = (int32_t)(unit / units_per_pick), token = pick / n_used, slot = pick % n_used;
     int32_t row = (int32_t)(unit % units_per_pick), expert;
     const uint8_t *x;
+    float *out;
     for (; row >= part->w->n_rows; part++) row -= part->w->n_rows;
     expert = ((const int32_t *)(const void *)smolq_row(run, SMOLQ_BUF_PICKS, token))[slot];
     x = smolq_row(run, part->in, token);
@@ -6820,8 +7162,9 @@ static void smolq__ref_matmul_experts(smolq_run *run, const smolq_op *op, uint64
         const smolq__type *type = smolq__type_of(part->w->type);
         x += (uint64_t)slot * (type->ints ? smolq_a8_bytes(part->w->n_cols, type->facts.group) : (uint64_t)part->w->n_cols * 4);
     }
-    smolq__dot_rows(part->w, part->w->data + (uint64_t)expert * part->w->expert_bytes + (uint64_t)row * part->w->row_bytes, &x, 1,
-                    (float *)(void *)smolq_row(run, part->out, token) + (size_t)slot * (size_t)part->w->n_rows + row);
+    out = (float *)(void *)smolq_row(run, part->out, token) + (size_t)slot * (size_t)part->w->n_rows + row;
+    smolq__dot_rows(part->w, part->w->data + (uint64_t)expert * part->w->expert_bytes + (uint64_t)row * part->w->row_bytes, &x, 1, out);
+    if (part->bias) *out += part->bias[(size_t)expert * (size_t)part->w->n_rows + (size_t)row];
 }
 
 /* ---- the other operations; unit: one token ---- */
@@ -6829,7 +7172,11 @@ static void smolq__ref_matmul_experts(smolq_run *run, const smolq_op *op, uint64
 static void smolq__ref_embed(smolq_run *run, const smolq_op *op, int32_t row)
 {
     const smolq_tensor *w = op->table;
-    smolq__unpack_row(smolq__type_of(w->type), w->data + (uint64_t)run->token[row] * w->row_bytes, (float *)(void *)smolq_row(run, op->out, row), w->n_cols);
+    float *x = (float *)(void *)smolq_row(run, op->out, row);
+    int32_t i;
+    smolq__unpack_row(smolq__type_of(w->type), w->data + (uint64_t)run->token[row] * w->row_bytes, x, w->n_cols);
+    if (op->scale != 1.0f)
+        for (i = 0; i < w->n_cols; i++) x[i] = smolq_mul(x[i], op->scale);
 }
 
 /* RMSNorm (Zhang and Sennrich 2019; rule 6): 64 lanes for the sum of squares, s = 1 / sqrt(ss / n + eps), y = (x * s) * w. */
@@ -6842,7 +7189,10 @@ static void smolq__ref_norm(smolq_run *run, const smolq_op *op, int32_t row)
         float lane[64] = { 0 }, s;
         for (i = 0; i < op->n; i++) lane[i & 63] = smolq_fma(x[i], x[i], lane[i & 63]);
         s = 1.0f / smolq_sqrt(smolq_fold(lane, 64) / (float)op->n + op->eps);
-        for (i = 0; i < op->n; i++) y[i] = smolq_mul(smolq_mul(x[i], s), op->w[i]);
+        for (i = 0; i < op->n; i++) {
+            float normed = smolq_mul(smolq_mul(x[i], s), op->w[i]);
+            y[i] = op->add ? y[i] + normed : normed;
+        }
     }
 }
 
@@ -6889,7 +7239,7 @@ static void smolq__ref_quantize(smolq_run *run, const smolq_op *op, int32_t row)
 static void smolq__ref_rope(smolq_run *run, const smolq_op *op, int32_t row)
 {
     float *x = (float *)(void *)smolq_row(run, op->in, row);
-    const float *c = (const float *)(const void *)smolq_row(run, SMOLQ_BUF_ROPE, row), *s = c + op->n_rot / 2;
+    const float *c = (const float *)(const void *)smolq_row(run, op->angles, row), *s = c + op->n_rot / 2;
     int32_t half = op->n_rot / 2, head, i;
     int32_t step = op->rope == SMOLQ_ROPE_PAIRS ? 2 : 1, apart = op->rope == SMOLQ_ROPE_PAIRS ? 1 : half;
     for (head = 0; head < op->n_seg; head++, x += op->n)
@@ -6953,8 +7303,10 @@ static void smolq__ref_kv_store(smolq_run *run, const smolq_op *op, int32_t row)
 
 enum { SMOLQ__KEYS_PER_BLOCK = 64, SMOLQ__MAX_HEAD = 1024 };
 
+static const uint8_t *smolq__kv_cell(const smolq_kv_layer *kv, const uint8_t *head, int32_t position) { return head + (uint64_t)(position % kv->n_cells) * kv->head_row_bytes; }
+
 /* Attention of one head of one token (rule 9): keys in blocks of 64 absolute positions, each with its own maximum, sum and output, merged left to right
- * (online softmax, Milakov and Gimelshein 2018). */
+ * (online softmax, Milakov and Gimelshein 2018); a window begins inside a block; a sink (Xiao et al. 2023) comes last and has no value. */
 static void smolq__ref_attention(smolq_run *run, const smolq_op *op, int32_t row, int32_t head)
 {
     const smolq_kv_layer *kv = &run->kv[row][op->layer];
@@ -6962,29 +7314,31 @@ static void smolq__ref_attention(smolq_run *run, const smolq_op *op, int32_t row
     const float *q = (const float *)(const void *)smolq_row(run, SMOLQ_BUF_Q, row) + (size_t)head * (size_t)op->n;
     float *out = (float *)(void *)smolq_row(run, SMOLQ_BUF_ATT, row) + (size_t)head * (size_t)op->n;
     uint64_t head_at = (uint64_t)(head / (op->n_head / op->n_head_kv)) * (uint64_t)kv->n_cells * kv->head_row_bytes;
-    int32_t n_keys = run->position[row] + 1, first, i, d, n;
+    float scale = op->heated ? smolq_mul(op->scale, *(const float *)(const void *)smolq_row(run, SMOLQ_BUF_HEAT, row)) : op->scale;
+    int32_t end = run->position[row] + 1, begin = op->window && end > op->window ? end - op->window : 0, block, first, last, k, d;
     float best = 0, total = 0, p[SMOLQ__KEYS_PER_BLOCK], o[SMOLQ__MAX_HEAD], x[SMOLQ__MAX_HEAD];
 
-    for (first = 0; first < n_keys; first += n) {
+    for (block = begin - begin % SMOLQ__KEYS_PER_BLOCK; block < end; block += SMOLQ__KEYS_PER_BLOCK) {
         float block_best, lane[16] = { 0 }, block_total;
-        n = n_keys - first < SMOLQ__KEYS_PER_BLOCK ? n_keys - first : SMOLQ__KEYS_PER_BLOCK;
-        for (i = 0; i < n; i++) {
-            smolq__unpack_row(type, kv->k + head_at + (uint64_t)((first + i) % kv->n_cells) * kv->head_row_bytes, x, op->n);
-            p[i] = smolq_mul(smolq__dot_floats(q, x, op->n), op->scale);
+        first = block > begin ? 0 : begin - block;
+        last = end - block < SMOLQ__KEYS_PER_BLOCK ? end - block : SMOLQ__KEYS_PER_BLOCK;
+        for (k = first; k < last; k++) {
+            smolq__unpack_row(type, smolq__kv_cell(kv, kv->k + head_at, block + k), x, op->n);
+            p[k] = smolq_cap(smolq_mul(smolq__dot_floats(q, x, op->n), scale), op->cap);
         }
-        block_best = p[0];
-        for (i = 1; i < n; i++) block_best = p[i] > block_best ? p[i] : block_best;
-        for (i = 0; i < n; i++) {
-            p[i] = smolq_exp(p[i] - block_best);
-            lane[i & 15] += p[i];
+        block_best = p[first];
+        for (k = first; k < last; k++) block_best = p[k] > block_best ? p[k] : block_best;
+        for (k = first; k < last; k++) {
+            p[k] = smolq_exp(p[k] - block_best);
+            lane[k & 15] += p[k];
         }
         block_total = smolq_fold(lane, 16);
         for (d = 0; d < op->n; d++) o[d] = 0;
-        for (i = 0; i < n; i++) {
-            smolq__unpack_row(type, kv->v + head_at + (uint64_t)((first + i) % kv->n_cells) * kv->head_row_bytes, x, op->n);
-            for (d = 0; d < op->n; d++) o[d] = smolq_fma(p[i], x[d], o[d]);
+        for (k = first; k < last; k++) {
+            smolq__unpack_row(type, smolq__kv_cell(kv, kv->v + head_at, block + k), x, op->n);
+            for (d = 0; d < op->n; d++) o[d] = smolq_fma(p[k], x[d], o[d]);
         }
-        if (first == 0) {
+        if (block <= begin) {
             best = block_best;
             total = block_total;
             for (d = 0; d < op->n; d++) out[d] = o[d];
@@ -6995,7 +7349,13 @@ static void smolq__ref_attention(smolq_run *run, const smolq_op *op, int32_t row
             best = new_best;
         }
     }
-    total = 1.0f / total;
+    if (op->w) {
+        float new_best = op->w[head] > best ? op->w[head] : best, keep = smolq_exp(best - new_best);
+        total = smolq_fma(total, keep, smolq_exp(op->w[head] - new_best));
+        total = keep / total;
+    } else {
+        total = 1.0f / total;
+    }
     for (d = 0; d < op->n; d++) out[d] = smolq_mul(out[d], total);
 }
 
@@ -7013,35 +7373,55 @@ static void smolq__ref_glu(smolq_run *run, const smolq_op *op, int32_t row)
     float *gate = (float *)(void *)smolq_row(run, SMOLQ_BUF_GATE, row);
     const float *up = (const float *)(const void *)smolq_row(run, SMOLQ_BUF_UP, row);
     int32_t i;
-    for (i = 0; i < op->n; i++) gate[i] = smolq_mul(smolq_silu(gate[i]), up[i]);
+    switch (op->gate) {
+    case SMOLQ_GATE_SILU:
+        for (i = 0; i < op->n; i++) gate[i] = smolq_mul(smolq_silu(gate[i]), up[i]);
+        break;
+    case SMOLQ_GATE_GELU:
+        for (i = 0; i < op->n; i++) gate[i] = smolq_mul(smolq_gelu(gate[i]), up[i]);
+        break;
+    default: /* OAI: gate up to 7, up within -7..7; gate * sigmoid(1.702 gate) * (up + 1) */
+        for (i = 0; i < op->n; i++) {
+            float g = gate[i] > 7.0f ? 7.0f : gate[i], u = up[i] > 7.0f ? 7.0f : up[i] < -7.0f ? -7.0f : up[i];
+            gate[i] = smolq_mul(g / (1.0f + smolq_exp(smolq_mul(-1.702f, g))), u + 1.0f);
+        }
+    }
 }
 
-/* Softmax over all experts, the best n_expert_used in falling order (ties: the lower number), their probabilities as weights. */
-static void smolq__ref_route(smolq_run *run, const smolq_op *op, int32_t row)
+/* p = softmax of n numbers in place: the best first subtracted, the sum in 16 lanes. */
+static void smolq__softmax_row(float *p, int32_t n)
 {
-    float *p = (float *)(void *)smolq_row(run, SMOLQ_BUF_ROUTER, row);
-    int32_t *picks = (int32_t *)(void *)smolq_row(run, SMOLQ_BUF_PICKS, row), n = run->program->n_expert, n_used = run->program->n_expert_used, s, i;
-    float *weights = (float *)(void *)(picks + n_used), best = p[0], lane[16] = { 0 }, total;
-    for (i = 0; i < n; i++) {
-        if (!smolq_is_finite(p[i])) run->numeric = 1;
-        best = p[i] > best ? p[i] : best;
-    }
+    float best = p[0], lane[16] = { 0 }, total;
+    int32_t i;
+    for (i = 0; i < n; i++) best = p[i] > best ? p[i] : best;
     for (i = 0; i < n; i++) {
         p[i] = smolq_exp(p[i] - best);
         lane[i & 15] += p[i];
     }
     total = smolq_fold(lane, 16);
     for (i = 0; i < n; i++) p[i] /= total;
+}
+
+/* The best n_expert_used of the router's logits in falling order (ties: the lower number), with softmax before the choice or over the chosen. */
+static void smolq__ref_route(smolq_run *run, const smolq_op *op, int32_t row)
+{
+    float *p = (float *)(void *)smolq_row(run, SMOLQ_BUF_ROUTER, row), total = 0;
+    int32_t *picks = (int32_t *)(void *)smolq_row(run, SMOLQ_BUF_PICKS, row), n = run->program->n_expert, n_used = run->program->n_expert_used, s, i;
+    float *weights = (float *)(void *)(picks + n_used);
+    for (i = 0; i < n; i++)
+        if (!smolq_is_finite(p[i])) run->numeric = 1;
+    if (op->router == SMOLQ_ROUTER_ALL) smolq__softmax_row(p, n);
     for (s = 0; s < n_used; s++) {
         int32_t pick = 0;
         for (i = 1; i < n; i++)
             if (p[i] > p[pick]) pick = i;
         picks[s] = pick;
         weights[s] = p[pick];
-        p[pick] = -1;
+        p[pick] = -3.40282347e38f;
     }
+    if (op->router == SMOLQ_ROUTER_CHOSEN) smolq__softmax_row(weights, n_used);
     if (op->renormalize) {
-        for (total = 0, s = 0; s < n_used; s++) total += weights[s];
+        for (s = 0; s < n_used; s++) total += weights[s];
         total = total > 6.103515625e-5f ? total : 6.103515625e-5f;
         for (s = 0; s < n_used; s++) weights[s] /= total;
     }
@@ -7057,8 +7437,24 @@ static void smolq__ref_combine(smolq_run *run, const smolq_op *op, int32_t row)
     for (i = 0; i < op->n; i++) {
         float sum = 0;
         for (s = 0; s < run->program->n_expert_used; s++) sum = smolq_fma(weights[s], down[(size_t)s * (size_t)op->n + (size_t)i], sum);
-        x[i] += sum;
+        x[i] = smolq_fma(op->scale, sum, x[i]);
     }
+}
+
+static void smolq__ref_add_shared(smolq_run *run, const smolq_op *op, int32_t row)
+{
+    const float *down = (const float *)(const void *)smolq_row(run, SMOLQ_BUF_DOWN, row);
+    float weight = 1.0f / (1.0f + smolq_exp(-*(const float *)(const void *)smolq_row(run, SMOLQ_BUF_SHARED, row)));
+    float *x = (float *)(void *)smolq_row(run, op->out, row);
+    int32_t i;
+    for (i = 0; i < op->n; i++) x[i] = smolq_fma(op->scale, smolq_mul(weight, down[i]), x[i]);
+}
+
+static void smolq__ref_cap(smolq_run *run, const smolq_op *op, int32_t row)
+{
+    float *x = (float *)(void *)smolq_row(run, op->in, row);
+    int32_t i;
+    for (i = 0; i < op->n; i++) x[i] = smolq_cap(smolq_mul(x[i], op->scale), op->cap);
 }
 
 /* ---- walking the program ---- */
@@ -7100,7 +7496,9 @@ static smolq_result smolq__ref_run(void *state, smolq_run *run, smolq_error *err
             case SMOLQ_OP_GLU:            smolq__ref_glu(run, op, row);        break;
             case SMOLQ_OP_ROUTE:          smolq__ref_route(run, op, row);      break;
             case SMOLQ_OP_MATMUL_EXPERTS: smolq__ref_matmul_experts(run, op, run->unit, matrix_rows); break;
-            default:                      smolq__ref_combine(run, op, row);    break;
+            case SMOLQ_OP_COMBINE:        smolq__ref_combine(run, op, row);    break;
+            case SMOLQ_OP_ADD_SHARED:     smolq__ref_add_shared(run, op, row); break;
+            default:                      smolq__ref_cap(run, op, row);        break;
             }
         }
     }
@@ -7245,7 +7643,7 @@ struct smolq_model {
     smolq_device *device;
     int32_t       owns_device;
     smolq__arch   arch;
-    smolq__rope   rope;
+    smolq__rope   ropes[SMOLQ__ROPE_COUNT];
     smolq_program program;
     smolq_info    info;
     char          report[256];
@@ -7348,7 +7746,7 @@ static smolq_result smolq__model_load(smolq_model *model, const char *path, cons
     n_tokens = model->vocab ? smolq_vocab_size(model->vocab) : 0;
     if (n_tokens > model->arch.hp.n_vocab)
         return smolq__fail(err, SMOLQ_E_SHAPE, "the vocabulary has %lld tokens, token_embd.weight rows for %d", (long long)n_tokens, (int)model->arch.hp.n_vocab);
-    if (!smolq__rope_open(&model->rope, &model->heap, &model->arch) || !smolq__program_open(&model->program, &model->heap, &model->arch))
+    if (!smolq__rope_open(model->ropes, &model->heap, &model->arch) || !smolq__program_open(&model->program, &model->heap, &model->arch))
         return smolq__fail_memory(&model->heap, err, "the program");
     if (options->device) {
         model->device = options->device;
@@ -7417,13 +7815,21 @@ SMOLQ_API const smolq_vocab *smolq_model_vocab(const smolq_model *model) { retur
  * smolq_context_open allocates it, so the plan is exact, and evaluation has nothing to allocate.
  *
  * An evaluation walks its items' tokens in batches of n_batch rows.  A row's result depends on its token, its position and the cache of its
- * context only, so the cut into batches can't be seen in the logits.  Lengths move at the very end: whatever fails before leaves every context as it was. */
+ * context only, so the cut into batches can't be seen in the logits.  Lengths move at the very end: whatever fails before leaves every context as it was.
+ *
+ * Layers with a window keep a ring of cells: the window and a batch.  What has left the ring can't be gone back to; after a truncation that needs it (or a
+ * failed evaluation that went on too far) the next evaluation first feeds the kept tokens again, which gives the same bits. */
 
 struct smolq_context {
     smolq__heap     heap;
     smolq_model    *model;
     int32_t         n_ctx, n_batch, kv_type;
     int32_t         length, busy, has_logits;
+    int32_t         window;         /* the widest of any layer; 0: all layers keep all cells */
+    int32_t         ring;           /* cells of a layer with a window */
+    int32_t         ready;          /* tokens whose keys and values are there; the rest up to length is fed again */
+    int32_t         lost;           /* positions below this have left a ring */
+    const smolq__rope *ropes[2];    /* of other layers, of layers with a window */
     int32_t        *ids;            /* [n_ctx] tokens in the cache */
     smolq_kv_layer *kv;             /* [n_layer] */
     float          *logits;         /* [n_vocab] */
@@ -7440,9 +7846,12 @@ enum { SMOLQ__DEFAULT_CTX = 4096, SMOLQ__DEFAULT_BATCH = 64, SMOLQ__MAX_BATCH = 
 /* Where each piece of a context begins, in bytes from a 64-byte aligned base. */
 typedef struct smolq__layout {
     int32_t  n_ctx, n_batch, kv_type;
+    int32_t  window, ring;
     uint64_t context, ids, kv, token, position, out_row, row_kv, row_logits, buffer[SMOLQ_BUF_COUNT], logits, cache, end;
     uint64_t head_row_bytes;
 } smolq__layout;
+
+static int32_t smolq__layer_cells(const smolq__layout *layout, const smolq__layer *layer) { return layer->window ? layout->ring : layout->n_ctx; }
 
 /* Appends n * size bytes at the next multiple of 64; 0 on overflow. */
 static int smolq__reserve_at(smolq__layout *layout, uint64_t *at, uint64_t n, uint64_t size)
@@ -7456,7 +7865,7 @@ static smolq_result smolq__context_layout(const smolq__arch *arch, const smolq_p
 {
     static const int32_t types[] = { SMOLQ_TYPE_F16, SMOLQ_TYPE_F16, SMOLQ_TYPE_F32, SMOLQ_TYPE_Q8_0 };
     const smolq_type_facts *kv;
-    uint64_t n_batch, n_ctx, per_cell = 0, ignored;
+    uint64_t n_batch, n_ctx, cells = 0, ignored;
     int32_t i;
     int fits;
     memset(layout, 0, sizeof *layout);
@@ -7475,6 +7884,8 @@ static smolq_result smolq__context_layout(const smolq__arch *arch, const smolq_p
     layout->head_row_bytes = (uint64_t)(arch->hp.head_dim / kv->block_weights) * (uint64_t)kv->block_bytes;
     n_ctx = (uint64_t)layout->n_ctx;
     n_batch = (uint64_t)layout->n_batch;
+    layout->window = arch->hp.window;
+    layout->ring = (int64_t)layout->window + layout->n_batch - 1 < layout->n_ctx ? layout->window + layout->n_batch - 1 : layout->n_ctx;
 
     fits = smolq__reserve_at(layout, &layout->context, 1, sizeof(smolq_context)) && smolq__reserve_at(layout, &layout->ids, n_ctx, 4) &&
            smolq__reserve_at(layout, &layout->kv, (uint64_t)arch->hp.n_layer, sizeof(smolq_kv_layer)) && smolq__reserve_at(layout, &layout->token, n_batch, 4) &&
@@ -7482,9 +7893,11 @@ static smolq_result smolq__context_layout(const smolq__arch *arch, const smolq_p
            smolq__reserve_at(layout, &layout->row_kv, n_batch, sizeof(void *)) && smolq__reserve_at(layout, &layout->row_logits, n_batch, sizeof(void *));
     for (i = 0; i < SMOLQ_BUF_COUNT && fits; i++) fits = smolq__reserve_at(layout, &layout->buffer[i], n_batch, program->row_bytes[i]);
     fits = fits && smolq__reserve_at(layout, &layout->logits, (uint64_t)arch->hp.n_vocab, 4);
-    for (i = 0; i < arch->hp.n_layer && fits; i++) /* keys and values, each [n_head_kv][n_ctx][head_dim] */
-        fits = smolq__add(per_cell, 2 * (uint64_t)arch->layers[i].n_head_kv * layout->head_row_bytes, &per_cell);
-    fits = fits && smolq__reserve_at(layout, &layout->cache, per_cell, n_ctx) && smolq__add(layout->end, 64, &layout->end) && smolq__fits_size(layout->end) &&
+    for (i = 0; i < arch->hp.n_layer && fits; i++) { /* keys and values, each [n_head_kv][cells][head_dim] */
+        uint64_t of_layer;
+        fits = smolq__mul(2 * (uint64_t)arch->layers[i].n_head_kv, (uint64_t)smolq__layer_cells(layout, &arch->layers[i]), &of_layer) && smolq__add(cells, of_layer, &cells);
+    }
+    fits = fits && smolq__reserve_at(layout, &layout->cache, cells, layout->head_row_bytes) && smolq__add(layout->end, 64, &layout->end) && smolq__fits_size(layout->end) &&
            smolq__add(layout->end, sizeof(smolq__block), &ignored);
     if (!fits) return smolq__fail(err, SMOLQ_E_MEMORY, "a context of %d tokens does not fit in this machine's address space; ask for a smaller n_ctx", (int)layout->n_ctx);
     return SMOLQ_OK;
@@ -7582,6 +7995,10 @@ SMOLQ_API smolq_result smolq_context_open(smolq_model *model, const smolq_contex
     opened->n_ctx = layout.n_ctx;
     opened->n_batch = layout.n_batch;
     opened->kv_type = layout.kv_type;
+    opened->window = layout.window;
+    opened->ring = layout.ring;
+    opened->ropes[0] = &model->ropes[layout.n_ctx > model->arch.hp.n_ctx_orig ? SMOLQ__ROPE_LONG_CONTEXT : SMOLQ__ROPE_SHORT_CONTEXT];
+    opened->ropes[1] = &model->ropes[SMOLQ__ROPE_LOCAL];
     opened->ids = (int32_t *)(void *)(base + layout.ids);
     opened->kv = (smolq_kv_layer *)(void *)(base + layout.kv);
     opened->logits = (float *)(void *)(base + layout.logits);
@@ -7593,11 +8010,12 @@ SMOLQ_API smolq_result smolq_context_open(smolq_model *model, const smolq_contex
     for (i = 0; i < SMOLQ_BUF_COUNT; i++) opened->run.buffer[i] = base + layout.buffer[i];
     cache = base + layout.cache;
     for (i = 0; i < model->arch.hp.n_layer; i++) {
-        uint64_t bytes = (uint64_t)model->arch.layers[i].n_head_kv * (uint64_t)layout.n_ctx * layout.head_row_bytes;
         smolq_kv_layer *kv = &opened->kv[i];
+        uint64_t bytes;
+        kv->n_cells = smolq__layer_cells(&layout, &model->arch.layers[i]);
+        bytes = (uint64_t)model->arch.layers[i].n_head_kv * (uint64_t)kv->n_cells * layout.head_row_bytes;
         kv->k = cache;
         kv->v = cache + bytes;
-        kv->n_cells = layout.n_ctx;
         kv->type = layout.kv_type;
         kv->head_row_bytes = layout.head_row_bytes;
         cache += 2 * bytes;
@@ -7624,6 +8042,19 @@ static smolq_result smolq__check_idle(const smolq_context *context, smolq_error 
     return SMOLQ_OK;
 }
 
+/* Positions [0, upto) stand in the cache now: what is so many cells behind has left the rings. */
+static void smolq__context_wrote(smolq_context *context, int32_t upto)
+{
+    if (context->window && upto - context->ring > context->lost) context->lost = upto - context->ring;
+}
+
+/* After length has changed, or an evaluation failed: from where on must tokens be fed again? */
+static void smolq__context_settle(smolq_context *context)
+{
+    if (context->ready > context->length) context->ready = context->length;
+    if (context->lost > 0 && context->lost > context->ready + 1 - context->window) context->ready = context->lost = 0;
+}
+
 SMOLQ_API smolq_result smolq_context_truncate(smolq_context *context, int32_t length, smolq_error *err)
 {
     smolq_result result = smolq__check_idle(context, err);
@@ -7632,6 +8063,7 @@ SMOLQ_API smolq_result smolq_context_truncate(smolq_context *context, int32_t le
         return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_context_truncate to %d tokens, expected 0..%d", (int)length, (int)context->length);
     if (length < context->length) context->has_logits = 0;
     context->length = length;
+    smolq__context_settle(context);
     return SMOLQ_OK;
 }
 
@@ -7647,29 +8079,43 @@ SMOLQ_API smolq_result smolq_context_reuse(smolq_context *context, const int32_t
     return result;
 }
 
+/* Copies positions [begin, end) of a layer; rings of different sizes put them into different cells. */
+static void smolq__fork_layer(const smolq_kv_layer *to, const smolq_kv_layer *from, int32_t n_head_kv, int32_t begin, int32_t end)
+{
+    int32_t head, p, n;
+    for (head = 0; head < n_head_kv; head++)
+        for (p = begin; p < end; p += n) { /* runs that end in neither ring */
+            int32_t cell_to = p % to->n_cells, cell_from = p % from->n_cells;
+            uint64_t at_to = ((uint64_t)head * (uint64_t)to->n_cells + (uint64_t)cell_to) * to->head_row_bytes;
+            uint64_t at_from = ((uint64_t)head * (uint64_t)from->n_cells + (uint64_t)cell_from) * from->head_row_bytes;
+            n = end - p;
+            if (n > to->n_cells - cell_to) n = to->n_cells - cell_to;
+            if (n > from->n_cells - cell_from) n = from->n_cells - cell_from;
+            memcpy(to->k + at_to, from->k + at_from, (size_t)n * (size_t)to->head_row_bytes);
+            memcpy(to->v + at_to, from->v + at_from, (size_t)n * (size_t)to->head_row_bytes);
+        }
+}
+
 SMOLQ_API smolq_result smolq_context_fork(smolq_context *to, const smolq_context *from, smolq_error *err)
 {
     smolq_result result = smolq__check_idle(to, err);
-    int32_t i, head;
+    int32_t i;
     if (result == SMOLQ_OK) result = smolq__check_idle(from, err);
     if (result) return result;
     if (to == from) return SMOLQ_OK;
-    if (to->model != from->model || to->kv_type != from->kv_type)
-        return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_context_fork: the contexts are of different models or KV types");
+    if (to->model != from->model || to->kv_type != from->kv_type || to->ropes[0] != from->ropes[0])
+        return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_context_fork: the contexts are of different models, KV types or rotations (a length beyond the original one has its own)");
     if (to->n_ctx < from->length)
         return smolq__fail(err, SMOLQ_E_CONTEXT_FULL, "smolq_context_fork: %d tokens into a context of %d", (int)from->length, (int)to->n_ctx);
-    for (i = 0; i < to->model->arch.hp.n_layer; i++) {
-        const smolq_kv_layer *a = &from->kv[i], *b = &to->kv[i];
-        for (head = 0; head < to->model->arch.layers[i].n_head_kv; head++) {
-            uint64_t bytes = (uint64_t)from->length * a->head_row_bytes, at_a = (uint64_t)head * (uint64_t)a->n_cells * a->head_row_bytes,
-                     at_b = (uint64_t)head * (uint64_t)b->n_cells * b->head_row_bytes;
-            memcpy(b->k + at_b, a->k + at_a, (size_t)bytes);
-            memcpy(b->v + at_b, a->v + at_a, (size_t)bytes);
-        }
-    }
+    for (i = 0; i < to->model->arch.hp.n_layer; i++)
+        smolq__fork_layer(&to->kv[i], &from->kv[i], to->model->arch.layers[i].n_head_kv, to->model->arch.layers[i].window ? from->lost : 0, from->ready);
     memcpy(to->ids, from->ids, (size_t)from->length * sizeof *to->ids);
     if (from->has_logits) memcpy(to->logits, from->logits, (size_t)to->model->arch.hp.n_vocab * sizeof *to->logits);
     to->length = from->length;
+    to->ready = from->ready;
+    to->lost = from->lost;
+    smolq__context_wrote(to, to->ready);
+    smolq__context_settle(to);
     to->has_logits = from->has_logits;
     return SMOLQ_OK;
 }
@@ -7699,14 +8145,38 @@ static smolq_result smolq__check_item(const smolq_eval_item *items, int32_t i, s
     return SMOLQ_OK;
 }
 
-/* Fills the run with the next n_batch tokens of the items. */
+/* Index of the first token to feed: below 0 for those that the context holds without their cells. */
+static int32_t smolq__first_token(const smolq_eval_item *item) { return item->context->ready - item->context->length; }
+
+/* One row of the batch: a token of an item, or (index < 0) one that its context holds and must be fed again. */
+static void smolq__add_row(smolq_run *run, smolq_context *first, const smolq_eval_item *item, int32_t index)
+{
+    smolq_context *context = item->context;
+    const smolq_model *model = first->model;
+    int32_t row = run->n_rows++, position = context->length + index, table;
+    size_t n_vocab = (size_t)model->arch.hp.n_vocab;
+    first->token[row] = index < 0 ? context->ids[position] : item->tokens[index];
+    first->position[row] = position;
+    first->row_kv[row] = context->kv;
+    for (table = 0; table < 2; table++)
+        if (model->program.row_bytes[SMOLQ_BUF_ROPE + table]) smolq__rope_row(context->ropes[table], position, (float *)(void *)smolq_row(run, SMOLQ_BUF_ROPE + table, row));
+    if (model->program.row_bytes[SMOLQ_BUF_HEAT]) *(float *)(void *)smolq_row(run, SMOLQ_BUF_HEAT, row) = smolq__heat(&model->arch.hp, position);
+    smolq__context_wrote(context, position + 1);
+    if (index >= 0 && (item->want == SMOLQ_LOGITS_ALL || (item->want == SMOLQ_LOGITS_LAST && index == item->n_tokens - 1))) {
+        first->out_row[run->n_out] = row;
+        first->row_logits[run->n_out++] = item->want == SMOLQ_LOGITS_ALL ? item->logits + (size_t)index * n_vocab : item->logits ? item->logits : context->logits;
+    }
+}
+
+/* Fills the run with the next tokens of the items, as many as every context's rings have room for. */
 static void smolq__next_batch(smolq_evaluation *e)
 {
     smolq_context *first = e->items[0].context;
     smolq_run *run = &first->run;
-    const smolq_model *model = first->model;
-    int32_t n_vocab = model->arch.hp.n_vocab;
-    run->program = &model->program;
+    int32_t most = first->n_batch, i;
+    for (i = 1; i < e->n_items; i++)
+        if (e->items[i].context->n_batch < most) most = e->items[i].context->n_batch;
+    run->program = &first->model->program;
     run->n_rows = run->n_out = 0;
     run->op = 0;
     run->unit = 0;
@@ -7716,22 +8186,9 @@ static void smolq__next_batch(smolq_evaluation *e)
     run->kv = (const smolq_kv_layer *const *)first->row_kv;
     run->out_row = first->out_row;
     run->logits = first->row_logits;
-    while (run->n_rows < first->n_batch && e->item < e->n_items) {
-        const smolq_eval_item *item = &e->items[e->item];
-        int32_t row = run->n_rows++, last = e->token == item->n_tokens - 1;
-        first->token[row] = item->tokens[e->token];
-        first->position[row] = item->context->length + e->token;
-        first->row_kv[row] = item->context->kv;
-        smolq__rope_row(&model->rope, first->position[row], (float *)(void *)smolq_row(run, SMOLQ_BUF_ROPE, row));
-        if (item->want == SMOLQ_LOGITS_ALL || (item->want == SMOLQ_LOGITS_LAST && last)) {
-            first->out_row[run->n_out] = row;
-            first->row_logits[run->n_out++] = item->want == SMOLQ_LOGITS_ALL ? item->logits + (size_t)e->token * (size_t)n_vocab : item->logits ? item->logits : item->context->logits;
-        }
-        e->token++;
-        if (last) {
-            e->item++;
-            e->token = 0;
-        }
+    while (run->n_rows < most && e->item < e->n_items) {
+        smolq__add_row(run, first, &e->items[e->item], e->token++);
+        if (e->token == e->items[e->item].n_tokens && ++e->item < e->n_items) e->token = smolq__first_token(&e->items[e->item]);
     }
 }
 
@@ -7744,9 +8201,13 @@ static void smolq__eval_end(smolq_evaluation *e, int success)
         const smolq_eval_item *item = &e->items[i];
         smolq_context *context = item->context;
         context->busy = 0;
-        if (!success) continue;
+        if (!success) {
+            smolq__context_settle(context);
+            continue;
+        }
         memcpy(context->ids + context->length, item->tokens, (size_t)item->n_tokens * sizeof *item->tokens);
         context->length += item->n_tokens;
+        context->ready = context->length;
         context->has_logits = item->want == SMOLQ_LOGITS_LAST && !item->logits;
     }
     if (device->backend->release) device->backend->release(device->state);
@@ -7779,6 +8240,7 @@ SMOLQ_API smolq_result smolq_eval_begin(smolq_evaluation *e, const smolq_eval_it
         items[i].context->has_logits = 0;
     }
     *e = begun;
+    e->token = smolq__first_token(&items[0]);
     smolq__next_batch(e);
     return SMOLQ_OK;
 }

@@ -34,7 +34,10 @@ typedef struct smolq_tensor {
     X(PICKS)  /* chosen experts                int32 [n_expert_used], f32 weight [n_expert_used]*/ \
     X(A256)   /* int8 activations, groups of 256 (layout: smolq_a8)                             */ \
     X(A32)    /* int8 activations, groups of 32                                                 */ \
+    X(SHARED) /* logit of the shared expert    f32 [1]                                          */ \
     X(ROPE)   /* rotations of the position     f32 cos [n_rot / 2], sin [n_rot / 2]             */ \
+    X(ROPE_LOCAL) /* the same for layers with a window                                          */ \
+    X(HEAT)   /* attention temperature         f32 [1]                                          */ \
     X(LOGITS) /* f32 [n_vocab], in the caller's memory: smolq_run.logits                        */
 #define SMOLQ__BUFFER_ENUM(name) SMOLQ_BUF_##name,
 enum { SMOLQ_BUFFERS(SMOLQ__BUFFER_ENUM) SMOLQ_BUF_COUNT, SMOLQ_BUF_NONE = -1 };
@@ -42,29 +45,33 @@ enum { SMOLQ_BUFFERS(SMOLQ__BUFFER_ENUM) SMOLQ_BUF_COUNT, SMOLQ_BUF_NONE = -1 };
 
 /* Operations.           name            reads -> writes (per row), by the fields of smolq_op */
 #define SMOLQ_OPS(X) \
-    X(EMBED)          /* token id -> out: its row of w, unpacked                                                       */ \
-    X(NORM)           /* in -> out: n_seg segments of n, each RMS-normed with eps and multiplied by w [n]              */ \
+    X(EMBED)          /* token id -> out: its row of table, unpacked, times scale                                      */ \
+    X(NORM)           /* in -> out: n_seg segments of n, each RMS-normed with eps and multiplied by w [n] (+ out)      */ \
     X(QUANTIZE)       /* in -> out: n floats as int8 in groups of `group`; for experts n_seg rows of n                 */ \
-    X(MATMUL)         /* part[i].in -> part[i].out: w * in (+ bias) (+ out)                                            */ \
-    X(ROPE)           /* in (Q or K), in place: rotates the first n_rot of each of n_seg heads of n; kind pairs/halves */ \
+    X(MATMUL)         /* part[i].in -> part[i].out: w * in (+ bias); or out + scale * that                             */ \
+    X(ROPE)           /* in (Q or K), in place: rotates the first n_rot of each of n_seg heads of n; by the buffer angles */ \
     X(KV_STORE)       /* K, V -> the cache of the layer, converted to its type                                         */ \
-    X(ATTENTION)      /* Q, cache -> ATT                                                                               */ \
+    X(ATTENTION)      /* Q, cache -> ATT; scale, cap, window, sinks w [n_head], and HEAT if `heated`                    */ \
     X(GATHER)         /* in, in place: keeps the rows that want logits, in order                                       */ \
-    X(GLU)            /* GATE, UP -> GATE: silu(gate) * up, n values                                                   */ \
-    X(ROUTE)          /* ROUTER -> PICKS: softmax, best n_expert_used, weights                                         */ \
+    X(GLU)            /* GATE, UP -> GATE: activation(gate) * up, n values                                             */ \
+    X(ROUTE)          /* ROUTER -> PICKS: the best n_expert_used and their weights                                     */ \
     X(MATMUL_EXPERTS) /* part[i].in -> part[i].out: for each pick s: expert w * in (shared, or row s if n_seg > 1)     */ \
-    X(COMBINE)        /* DOWN, PICKS -> out: adds the weighted sum of the experts' outputs                             */
+    X(COMBINE)        /* DOWN, PICKS -> out: adds the weighted sum of the experts' outputs, times scale                */ \
+    X(ADD_SHARED)     /* DOWN, SHARED -> out: adds the shared expert's output times sigmoid(SHARED), times scale       */ \
+    X(CAP)            /* in (LOGITS), in place: n values times scale, then under the soft cap                          */
 #define SMOLQ__OP_ENUM(name) SMOLQ_OP_##name,
 enum { SMOLQ_OPS(SMOLQ__OP_ENUM) SMOLQ_OP_COUNT };
 #undef SMOLQ__OP_ENUM
 
-enum { SMOLQ_ROPE_PAIRS = 0, SMOLQ_ROPE_HALVES = 1 }; /* rotates (2i, 2i+1), or (i, i + n_rot/2) */
+enum { SMOLQ_ROPE_PAIRS, SMOLQ_ROPE_HALVES };             /* rotates (2i, 2i+1), or (i, i + n_rot/2) */
+enum { SMOLQ_GATE_SILU, SMOLQ_GATE_GELU, SMOLQ_GATE_OAI }; /* docs/arithmetic.md, 6 */
+enum { SMOLQ_ROUTER_ALL, SMOLQ_ROUTER_CHOSEN };           /* softmax before or after the choice */
 
 typedef struct smolq_op_part {
     const smolq_tensor *w;
-    const float        *bias;  /* [n_rows] in the mapping or NULL */
+    const float        *bias;  /* [n_rows], of experts [n_experts][n_rows], in the mapping; or NULL */
     int32_t             in, out;
-    int32_t             add;   /* nonzero: out += */
+    float               add;   /* 0: out = product, else out += add * product */
 } smolq_op_part;
 
 typedef struct smolq_op {
@@ -73,14 +80,20 @@ typedef struct smolq_op {
     int32_t selected;    /* nonzero: only the rows that want logits (they are the first n_out rows after GATHER) */
     int32_t in, out;     /* SMOLQ_BUF_... */
     int32_t n, n_seg;    /* see the list */
+    int32_t add;         /* NORM: out += */
     int32_t group;       /* QUANTIZE */
-    int32_t n_rot, rope; /* ROPE */
-    int32_t n_head, n_head_kv; /* KV_STORE, ATTENTION */
+    int32_t n_rot, rope, angles; /* ROPE: SMOLQ_ROPE_..., and the buffer with the rotations */
+    int32_t n_head, n_head_kv;   /* KV_STORE, ATTENTION */
+    int32_t window;      /* ATTENTION: keys that a query sees, its own included; 0: all */
+    int32_t heated;      /* ATTENTION: scale times the row's HEAT */
+    int32_t gate;        /* GLU: SMOLQ_GATE_... */
+    int32_t router;      /* ROUTE: SMOLQ_ROUTER_... */
+    int32_t renormalize; /* ROUTE: weights of the chosen sum to 1 */
     int32_t n_parts;     /* MATMUL: products that share a barrier */
     float   eps;         /* NORM */
-    float   scale;       /* ATTENTION: of q.k; ROUTE: of the weights */
-    int32_t renormalize; /* ROUTE: weights of the chosen sum to 1 */
-    const float *w;      /* NORM: weight [n] */
+    float   scale;       /* see the list; ROUTE: of the weights */
+    float   cap;         /* ATTENTION, CAP: cap * tanh(x / cap); 0: none */
+    const float *w;      /* NORM: weight [n]; ATTENTION: sinks [n_head] or NULL */
     const smolq_tensor *table; /* EMBED */
     smolq_op_part part[3];
 } smolq_op;

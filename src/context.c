@@ -3,7 +3,10 @@
  * smolq_context_open allocates it, so the plan is exact, and evaluation has nothing to allocate.
  *
  * An evaluation walks its items' tokens in batches of n_batch rows.  A row's result depends on its token, its position and the cache of its
- * context only, so the cut into batches can't be seen in the logits.  Lengths move at the very end: whatever fails before leaves every context as it was. */
+ * context only, so the cut into batches can't be seen in the logits.  Lengths move at the very end: whatever fails before leaves every context as it was.
+ *
+ * Layers with a window keep a ring of cells: the window and a batch.  What has left the ring can't be gone back to; after a truncation that needs it (or a
+ * failed evaluation that went on too far) the next evaluation first feeds the kept tokens again, which gives the same bits. */
 #pragma once
 #include "model.c"
 
@@ -12,6 +15,11 @@ struct smolq_context {
     smolq_model    *model;
     int32_t         n_ctx, n_batch, kv_type;
     int32_t         length, busy, has_logits;
+    int32_t         window;         /* the widest of any layer; 0: all layers keep all cells */
+    int32_t         ring;           /* cells of a layer with a window */
+    int32_t         ready;          /* tokens whose keys and values are there; the rest up to length is fed again */
+    int32_t         lost;           /* positions below this have left a ring */
+    const smolq__rope *ropes[2];    /* of other layers, of layers with a window */
     int32_t        *ids;            /* [n_ctx] tokens in the cache */
     smolq_kv_layer *kv;             /* [n_layer] */
     float          *logits;         /* [n_vocab] */
@@ -28,9 +36,12 @@ enum { SMOLQ__DEFAULT_CTX = 4096, SMOLQ__DEFAULT_BATCH = 64, SMOLQ__MAX_BATCH = 
 /* Where each piece of a context begins, in bytes from a 64-byte aligned base. */
 typedef struct smolq__layout {
     int32_t  n_ctx, n_batch, kv_type;
+    int32_t  window, ring;
     uint64_t context, ids, kv, token, position, out_row, row_kv, row_logits, buffer[SMOLQ_BUF_COUNT], logits, cache, end;
     uint64_t head_row_bytes;
 } smolq__layout;
+
+static int32_t smolq__layer_cells(const smolq__layout *layout, const smolq__layer *layer) { return layer->window ? layout->ring : layout->n_ctx; }
 
 /* Appends n * size bytes at the next multiple of 64; 0 on overflow. */
 static int smolq__reserve_at(smolq__layout *layout, uint64_t *at, uint64_t n, uint64_t size)
@@ -44,7 +55,7 @@ static smolq_result smolq__context_layout(const smolq__arch *arch, const smolq_p
 {
     static const int32_t types[] = { SMOLQ_TYPE_F16, SMOLQ_TYPE_F16, SMOLQ_TYPE_F32, SMOLQ_TYPE_Q8_0 };
     const smolq_type_facts *kv;
-    uint64_t n_batch, n_ctx, per_cell = 0, ignored;
+    uint64_t n_batch, n_ctx, cells = 0, ignored;
     int32_t i;
     int fits;
     memset(layout, 0, sizeof *layout);
@@ -63,6 +74,8 @@ static smolq_result smolq__context_layout(const smolq__arch *arch, const smolq_p
     layout->head_row_bytes = (uint64_t)(arch->hp.head_dim / kv->block_weights) * (uint64_t)kv->block_bytes;
     n_ctx = (uint64_t)layout->n_ctx;
     n_batch = (uint64_t)layout->n_batch;
+    layout->window = arch->hp.window;
+    layout->ring = (int64_t)layout->window + layout->n_batch - 1 < layout->n_ctx ? layout->window + layout->n_batch - 1 : layout->n_ctx;
 
     fits = smolq__reserve_at(layout, &layout->context, 1, sizeof(smolq_context)) && smolq__reserve_at(layout, &layout->ids, n_ctx, 4) &&
            smolq__reserve_at(layout, &layout->kv, (uint64_t)arch->hp.n_layer, sizeof(smolq_kv_layer)) && smolq__reserve_at(layout, &layout->token, n_batch, 4) &&
@@ -70,9 +83,11 @@ static smolq_result smolq__context_layout(const smolq__arch *arch, const smolq_p
            smolq__reserve_at(layout, &layout->row_kv, n_batch, sizeof(void *)) && smolq__reserve_at(layout, &layout->row_logits, n_batch, sizeof(void *));
     for (i = 0; i < SMOLQ_BUF_COUNT && fits; i++) fits = smolq__reserve_at(layout, &layout->buffer[i], n_batch, program->row_bytes[i]);
     fits = fits && smolq__reserve_at(layout, &layout->logits, (uint64_t)arch->hp.n_vocab, 4);
-    for (i = 0; i < arch->hp.n_layer && fits; i++) /* keys and values, each [n_head_kv][n_ctx][head_dim] */
-        fits = smolq__add(per_cell, 2 * (uint64_t)arch->layers[i].n_head_kv * layout->head_row_bytes, &per_cell);
-    fits = fits && smolq__reserve_at(layout, &layout->cache, per_cell, n_ctx) && smolq__add(layout->end, 64, &layout->end) && smolq__fits_size(layout->end) &&
+    for (i = 0; i < arch->hp.n_layer && fits; i++) { /* keys and values, each [n_head_kv][cells][head_dim] */
+        uint64_t of_layer;
+        fits = smolq__mul(2 * (uint64_t)arch->layers[i].n_head_kv, (uint64_t)smolq__layer_cells(layout, &arch->layers[i]), &of_layer) && smolq__add(cells, of_layer, &cells);
+    }
+    fits = fits && smolq__reserve_at(layout, &layout->cache, cells, layout->head_row_bytes) && smolq__add(layout->end, 64, &layout->end) && smolq__fits_size(layout->end) &&
            smolq__add(layout->end, sizeof(smolq__block), &ignored);
     if (!fits) return smolq__fail(err, SMOLQ_E_MEMORY, "a context of %d tokens does not fit in this machine's address space; ask for a smaller n_ctx", (int)layout->n_ctx);
     return SMOLQ_OK;
@@ -170,6 +185,10 @@ SMOLQ_API smolq_result smolq_context_open(smolq_model *model, const smolq_contex
     opened->n_ctx = layout.n_ctx;
     opened->n_batch = layout.n_batch;
     opened->kv_type = layout.kv_type;
+    opened->window = layout.window;
+    opened->ring = layout.ring;
+    opened->ropes[0] = &model->ropes[layout.n_ctx > model->arch.hp.n_ctx_orig ? SMOLQ__ROPE_LONG_CONTEXT : SMOLQ__ROPE_SHORT_CONTEXT];
+    opened->ropes[1] = &model->ropes[SMOLQ__ROPE_LOCAL];
     opened->ids = (int32_t *)(void *)(base + layout.ids);
     opened->kv = (smolq_kv_layer *)(void *)(base + layout.kv);
     opened->logits = (float *)(void *)(base + layout.logits);
@@ -181,11 +200,12 @@ SMOLQ_API smolq_result smolq_context_open(smolq_model *model, const smolq_contex
     for (i = 0; i < SMOLQ_BUF_COUNT; i++) opened->run.buffer[i] = base + layout.buffer[i];
     cache = base + layout.cache;
     for (i = 0; i < model->arch.hp.n_layer; i++) {
-        uint64_t bytes = (uint64_t)model->arch.layers[i].n_head_kv * (uint64_t)layout.n_ctx * layout.head_row_bytes;
         smolq_kv_layer *kv = &opened->kv[i];
+        uint64_t bytes;
+        kv->n_cells = smolq__layer_cells(&layout, &model->arch.layers[i]);
+        bytes = (uint64_t)model->arch.layers[i].n_head_kv * (uint64_t)kv->n_cells * layout.head_row_bytes;
         kv->k = cache;
         kv->v = cache + bytes;
-        kv->n_cells = layout.n_ctx;
         kv->type = layout.kv_type;
         kv->head_row_bytes = layout.head_row_bytes;
         cache += 2 * bytes;
@@ -212,6 +232,19 @@ static smolq_result smolq__check_idle(const smolq_context *context, smolq_error 
     return SMOLQ_OK;
 }
 
+/* Positions [0, upto) stand in the cache now: what is so many cells behind has left the rings. */
+static void smolq__context_wrote(smolq_context *context, int32_t upto)
+{
+    if (context->window && upto - context->ring > context->lost) context->lost = upto - context->ring;
+}
+
+/* After length has changed, or an evaluation failed: from where on must tokens be fed again? */
+static void smolq__context_settle(smolq_context *context)
+{
+    if (context->ready > context->length) context->ready = context->length;
+    if (context->lost > 0 && context->lost > context->ready + 1 - context->window) context->ready = context->lost = 0;
+}
+
 SMOLQ_API smolq_result smolq_context_truncate(smolq_context *context, int32_t length, smolq_error *err)
 {
     smolq_result result = smolq__check_idle(context, err);
@@ -220,6 +253,7 @@ SMOLQ_API smolq_result smolq_context_truncate(smolq_context *context, int32_t le
         return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_context_truncate to %d tokens, expected 0..%d", (int)length, (int)context->length);
     if (length < context->length) context->has_logits = 0;
     context->length = length;
+    smolq__context_settle(context);
     return SMOLQ_OK;
 }
 
@@ -235,29 +269,43 @@ SMOLQ_API smolq_result smolq_context_reuse(smolq_context *context, const int32_t
     return result;
 }
 
+/* Copies positions [begin, end) of a layer; rings of different sizes put them into different cells. */
+static void smolq__fork_layer(const smolq_kv_layer *to, const smolq_kv_layer *from, int32_t n_head_kv, int32_t begin, int32_t end)
+{
+    int32_t head, p, n;
+    for (head = 0; head < n_head_kv; head++)
+        for (p = begin; p < end; p += n) { /* runs that end in neither ring */
+            int32_t cell_to = p % to->n_cells, cell_from = p % from->n_cells;
+            uint64_t at_to = ((uint64_t)head * (uint64_t)to->n_cells + (uint64_t)cell_to) * to->head_row_bytes;
+            uint64_t at_from = ((uint64_t)head * (uint64_t)from->n_cells + (uint64_t)cell_from) * from->head_row_bytes;
+            n = end - p;
+            if (n > to->n_cells - cell_to) n = to->n_cells - cell_to;
+            if (n > from->n_cells - cell_from) n = from->n_cells - cell_from;
+            memcpy(to->k + at_to, from->k + at_from, (size_t)n * (size_t)to->head_row_bytes);
+            memcpy(to->v + at_to, from->v + at_from, (size_t)n * (size_t)to->head_row_bytes);
+        }
+}
+
 SMOLQ_API smolq_result smolq_context_fork(smolq_context *to, const smolq_context *from, smolq_error *err)
 {
     smolq_result result = smolq__check_idle(to, err);
-    int32_t i, head;
+    int32_t i;
     if (result == SMOLQ_OK) result = smolq__check_idle(from, err);
     if (result) return result;
     if (to == from) return SMOLQ_OK;
-    if (to->model != from->model || to->kv_type != from->kv_type)
-        return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_context_fork: the contexts are of different models or KV types");
+    if (to->model != from->model || to->kv_type != from->kv_type || to->ropes[0] != from->ropes[0])
+        return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_context_fork: the contexts are of different models, KV types or rotations (a length beyond the original one has its own)");
     if (to->n_ctx < from->length)
         return smolq__fail(err, SMOLQ_E_CONTEXT_FULL, "smolq_context_fork: %d tokens into a context of %d", (int)from->length, (int)to->n_ctx);
-    for (i = 0; i < to->model->arch.hp.n_layer; i++) {
-        const smolq_kv_layer *a = &from->kv[i], *b = &to->kv[i];
-        for (head = 0; head < to->model->arch.layers[i].n_head_kv; head++) {
-            uint64_t bytes = (uint64_t)from->length * a->head_row_bytes, at_a = (uint64_t)head * (uint64_t)a->n_cells * a->head_row_bytes,
-                     at_b = (uint64_t)head * (uint64_t)b->n_cells * b->head_row_bytes;
-            memcpy(b->k + at_b, a->k + at_a, (size_t)bytes);
-            memcpy(b->v + at_b, a->v + at_a, (size_t)bytes);
-        }
-    }
+    for (i = 0; i < to->model->arch.hp.n_layer; i++)
+        smolq__fork_layer(&to->kv[i], &from->kv[i], to->model->arch.layers[i].n_head_kv, to->model->arch.layers[i].window ? from->lost : 0, from->ready);
     memcpy(to->ids, from->ids, (size_t)from->length * sizeof *to->ids);
     if (from->has_logits) memcpy(to->logits, from->logits, (size_t)to->model->arch.hp.n_vocab * sizeof *to->logits);
     to->length = from->length;
+    to->ready = from->ready;
+    to->lost = from->lost;
+    smolq__context_wrote(to, to->ready);
+    smolq__context_settle(to);
     to->has_logits = from->has_logits;
     return SMOLQ_OK;
 }
@@ -287,14 +335,38 @@ static smolq_result smolq__check_item(const smolq_eval_item *items, int32_t i, s
     return SMOLQ_OK;
 }
 
-/* Fills the run with the next n_batch tokens of the items. */
+/* Index of the first token to feed: below 0 for those that the context holds without their cells. */
+static int32_t smolq__first_token(const smolq_eval_item *item) { return item->context->ready - item->context->length; }
+
+/* One row of the batch: a token of an item, or (index < 0) one that its context holds and must be fed again. */
+static void smolq__add_row(smolq_run *run, smolq_context *first, const smolq_eval_item *item, int32_t index)
+{
+    smolq_context *context = item->context;
+    const smolq_model *model = first->model;
+    int32_t row = run->n_rows++, position = context->length + index, table;
+    size_t n_vocab = (size_t)model->arch.hp.n_vocab;
+    first->token[row] = index < 0 ? context->ids[position] : item->tokens[index];
+    first->position[row] = position;
+    first->row_kv[row] = context->kv;
+    for (table = 0; table < 2; table++)
+        if (model->program.row_bytes[SMOLQ_BUF_ROPE + table]) smolq__rope_row(context->ropes[table], position, (float *)(void *)smolq_row(run, SMOLQ_BUF_ROPE + table, row));
+    if (model->program.row_bytes[SMOLQ_BUF_HEAT]) *(float *)(void *)smolq_row(run, SMOLQ_BUF_HEAT, row) = smolq__heat(&model->arch.hp, position);
+    smolq__context_wrote(context, position + 1);
+    if (index >= 0 && (item->want == SMOLQ_LOGITS_ALL || (item->want == SMOLQ_LOGITS_LAST && index == item->n_tokens - 1))) {
+        first->out_row[run->n_out] = row;
+        first->row_logits[run->n_out++] = item->want == SMOLQ_LOGITS_ALL ? item->logits + (size_t)index * n_vocab : item->logits ? item->logits : context->logits;
+    }
+}
+
+/* Fills the run with the next tokens of the items, as many as every context's rings have room for. */
 static void smolq__next_batch(smolq_evaluation *e)
 {
     smolq_context *first = e->items[0].context;
     smolq_run *run = &first->run;
-    const smolq_model *model = first->model;
-    int32_t n_vocab = model->arch.hp.n_vocab;
-    run->program = &model->program;
+    int32_t most = first->n_batch, i;
+    for (i = 1; i < e->n_items; i++)
+        if (e->items[i].context->n_batch < most) most = e->items[i].context->n_batch;
+    run->program = &first->model->program;
     run->n_rows = run->n_out = 0;
     run->op = 0;
     run->unit = 0;
@@ -304,22 +376,9 @@ static void smolq__next_batch(smolq_evaluation *e)
     run->kv = (const smolq_kv_layer *const *)first->row_kv;
     run->out_row = first->out_row;
     run->logits = first->row_logits;
-    while (run->n_rows < first->n_batch && e->item < e->n_items) {
-        const smolq_eval_item *item = &e->items[e->item];
-        int32_t row = run->n_rows++, last = e->token == item->n_tokens - 1;
-        first->token[row] = item->tokens[e->token];
-        first->position[row] = item->context->length + e->token;
-        first->row_kv[row] = item->context->kv;
-        smolq__rope_row(&model->rope, first->position[row], (float *)(void *)smolq_row(run, SMOLQ_BUF_ROPE, row));
-        if (item->want == SMOLQ_LOGITS_ALL || (item->want == SMOLQ_LOGITS_LAST && last)) {
-            first->out_row[run->n_out] = row;
-            first->row_logits[run->n_out++] = item->want == SMOLQ_LOGITS_ALL ? item->logits + (size_t)e->token * (size_t)n_vocab : item->logits ? item->logits : item->context->logits;
-        }
-        e->token++;
-        if (last) {
-            e->item++;
-            e->token = 0;
-        }
+    while (run->n_rows < most && e->item < e->n_items) {
+        smolq__add_row(run, first, &e->items[e->item], e->token++);
+        if (e->token == e->items[e->item].n_tokens && ++e->item < e->n_items) e->token = smolq__first_token(&e->items[e->item]);
     }
 }
 
@@ -332,9 +391,13 @@ static void smolq__eval_end(smolq_evaluation *e, int success)
         const smolq_eval_item *item = &e->items[i];
         smolq_context *context = item->context;
         context->busy = 0;
-        if (!success) continue;
+        if (!success) {
+            smolq__context_settle(context);
+            continue;
+        }
         memcpy(context->ids + context->length, item->tokens, (size_t)item->n_tokens * sizeof *item->tokens);
         context->length += item->n_tokens;
+        context->ready = context->length;
         context->has_logits = item->want == SMOLQ_LOGITS_LAST && !item->logits;
     }
     if (device->backend->release) device->backend->release(device->state);
@@ -367,6 +430,7 @@ SMOLQ_API smolq_result smolq_eval_begin(smolq_evaluation *e, const smolq_eval_it
         items[i].context->has_logits = 0;
     }
     *e = begun;
+    e->token = smolq__first_token(&items[0]);
     smolq__next_batch(e);
     return SMOLQ_OK;
 }

@@ -177,6 +177,32 @@ SMOLQ_INLINE float smolq_exp(float x)
 
 SMOLQ_INLINE float smolq_silu(float x) { return x / (1.0f + smolq_exp(-x)); }
 
+/* GELU in its tanh form (Hendrycks and Gimpel 2016): x * (1 + tanh u) / 2 = x / (1 + e^-2u), u = sqrt(2 / pi) * (x + 0.044715 x^3). */
+SMOLQ_INLINE float smolq_gelu(float x)
+{
+    float u = smolq_mul(smolq_mul(0.797884561f, x), smolq_fma(smolq_mul(0.044715f, x), x, 1.0f));
+    return x / (1.0f + smolq_exp(smolq_mul(-2.0f, u)));
+}
+
+/* tanh: its Taylor series to x^9 below 1/4 (relative error 2e-9), where the quotient would lose digits; then (1 - e^-2|x|) / (1 + e^-2|x|). */
+SMOLQ_INLINE float smolq_tanh(float x)
+{
+    float a = smolq_from_bits(smolq_bits(x) & 0x7fffffffu), t;
+    if (a < 0.25f) {
+        float z = smolq_mul(x, x), p = 62.0f / 2835.0f;
+        p = smolq_fma(p, z, -17.0f / 315.0f);
+        p = smolq_fma(p, z, 2.0f / 15.0f);
+        p = smolq_fma(p, z, -1.0f / 3.0f);
+        return smolq_fma(smolq_mul(p, z), x, x);
+    }
+    t = smolq_exp(smolq_mul(-2.0f, a));
+    t = (1.0f - t) / (1.0f + t);
+    return smolq_bits(x) >> 31 ? -t : t;
+}
+
+/* Soft cap (Gemma 2): smoothly within -cap..cap; cap 0: none. */
+SMOLQ_INLINE float smolq_cap(float x, float cap) { return cap > 0 ? smolq_mul(cap, smolq_tanh(x / cap)) : x; }
+
 /* IEEE square root: correctly rounded everywhere, unlike the approximations that vector units offer. */
 SMOLQ_INLINE float smolq_sqrt(float x)
 {

@@ -12,7 +12,7 @@ struct smolq_model {
     smolq_device *device;
     int32_t       owns_device;
     smolq__arch   arch;
-    smolq__rope   rope;
+    smolq__rope   ropes[SMOLQ__ROPE_COUNT];
     smolq_program program;
     smolq_info    info;
     char          report[256];
@@ -115,7 +115,7 @@ static smolq_result smolq__model_load(smolq_model *model, const char *path, cons
     n_tokens = model->vocab ? smolq_vocab_size(model->vocab) : 0;
     if (n_tokens > model->arch.hp.n_vocab)
         return smolq__fail(err, SMOLQ_E_SHAPE, "the vocabulary has %lld tokens, token_embd.weight rows for %d", (long long)n_tokens, (int)model->arch.hp.n_vocab);
-    if (!smolq__rope_open(&model->rope, &model->heap, &model->arch) || !smolq__program_open(&model->program, &model->heap, &model->arch))
+    if (!smolq__rope_open(model->ropes, &model->heap, &model->arch) || !smolq__program_open(&model->program, &model->heap, &model->arch))
         return smolq__fail_memory(&model->heap, err, "the program");
     if (options->device) {
         model->device = options->device;

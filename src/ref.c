@@ -103,7 +103,7 @@ static void smolq__ref_matmul(smolq_run *run, const smolq_op *op, int32_t n_rows
         for (t = 0; t < n; t++) {
             float *out = (float *)(void *)smolq_row(run, part->out, first + t) + row;
             if (part->bias) y[t] += part->bias[row];
-            *out = part->add ? *out + y[t] : y[t];
+            *out = part->add != 0 ? smolq_fma(part->add, y[t], *out) : y[t];
         }
     }
 }
@@ -115,6 +115,7 @@ static void smolq__ref_matmul_experts(smolq_run *run, const smolq_op *op, uint64
     int32_t n_used = run->program->n_expert_used, pick = (int32_t)(unit / units_per_pick), token = pick / n_used, slot = pick % n_used;
     int32_t row = (int32_t)(unit % units_per_pick), expert;
     const uint8_t *x;
+    float *out;
     for (; row >= part->w->n_rows; part++) row -= part->w->n_rows;
     expert = ((const int32_t *)(const void *)smolq_row(run, SMOLQ_BUF_PICKS, token))[slot];
     x = smolq_row(run, part->in, token);
@@ -122,8 +123,9 @@ static void smolq__ref_matmul_experts(smolq_run *run, const smolq_op *op, uint64
         const smolq__type *type = smolq__type_of(part->w->type);
         x += (uint64_t)slot * (type->ints ? smolq_a8_bytes(part->w->n_cols, type->facts.group) : (uint64_t)part->w->n_cols * 4);
     }
-    smolq__dot_rows(part->w, part->w->data + (uint64_t)expert * part->w->expert_bytes + (uint64_t)row * part->w->row_bytes, &x, 1,
-                    (float *)(void *)smolq_row(run, part->out, token) + (size_t)slot * (size_t)part->w->n_rows + row);
+    out = (float *)(void *)smolq_row(run, part->out, token) + (size_t)slot * (size_t)part->w->n_rows + row;
+    smolq__dot_rows(part->w, part->w->data + (uint64_t)expert * part->w->expert_bytes + (uint64_t)row * part->w->row_bytes, &x, 1, out);
+    if (part->bias) *out += part->bias[(size_t)expert * (size_t)part->w->n_rows + (size_t)row];
 }
 
 /* ---- the other operations; unit: one token ---- */
@@ -131,7 +133,11 @@ static void smolq__ref_matmul_experts(smolq_run *run, const smolq_op *op, uint64
 static void smolq__ref_embed(smolq_run *run, const smolq_op *op, int32_t row)
 {
     const smolq_tensor *w = op->table;
-    smolq__unpack_row(smolq__type_of(w->type), w->data + (uint64_t)run->token[row] * w->row_bytes, (float *)(void *)smolq_row(run, op->out, row), w->n_cols);
+    float *x = (float *)(void *)smolq_row(run, op->out, row);
+    int32_t i;
+    smolq__unpack_row(smolq__type_of(w->type), w->data + (uint64_t)run->token[row] * w->row_bytes, x, w->n_cols);
+    if (op->scale != 1.0f)
+        for (i = 0; i < w->n_cols; i++) x[i] = smolq_mul(x[i], op->scale);
 }
 
 /* RMSNorm (Zhang and Sennrich 2019; rule 6): 64 lanes for the sum of squares, s = 1 / sqrt(ss / n + eps), y = (x * s) * w. */
@@ -144,7 +150,10 @@ static void smolq__ref_norm(smolq_run *run, const smolq_op *op, int32_t row)
         float lane[64] = { 0 }, s;
         for (i = 0; i < op->n; i++) lane[i & 63] = smolq_fma(x[i], x[i], lane[i & 63]);
         s = 1.0f / smolq_sqrt(smolq_fold(lane, 64) / (float)op->n + op->eps);
-        for (i = 0; i < op->n; i++) y[i] = smolq_mul(smolq_mul(x[i], s), op->w[i]);
+        for (i = 0; i < op->n; i++) {
+            float normed = smolq_mul(smolq_mul(x[i], s), op->w[i]);
+            y[i] = op->add ? y[i] + normed : normed;
+        }
     }
 }
 
@@ -191,7 +200,7 @@ static void smolq__ref_quantize(smolq_run *run, const smolq_op *op, int32_t row)
 static void smolq__ref_rope(smolq_run *run, const smolq_op *op, int32_t row)
 {
     float *x = (float *)(void *)smolq_row(run, op->in, row);
-    const float *c = (const float *)(const void *)smolq_row(run, SMOLQ_BUF_ROPE, row), *s = c + op->n_rot / 2;
+    const float *c = (const float *)(const void *)smolq_row(run, op->angles, row), *s = c + op->n_rot / 2;
     int32_t half = op->n_rot / 2, head, i;
     int32_t step = op->rope == SMOLQ_ROPE_PAIRS ? 2 : 1, apart = op->rope == SMOLQ_ROPE_PAIRS ? 1 : half;
     for (head = 0; head < op->n_seg; head++, x += op->n)
@@ -255,8 +264,10 @@ static void smolq__ref_kv_store(smolq_run *run, const smolq_op *op, int32_t row)
 
 enum { SMOLQ__KEYS_PER_BLOCK = 64, SMOLQ__MAX_HEAD = 1024 };
 
+static const uint8_t *smolq__kv_cell(const smolq_kv_layer *kv, const uint8_t *head, int32_t position) { return head + (uint64_t)(position % kv->n_cells) * kv->head_row_bytes; }
+
 /* Attention of one head of one token (rule 9): keys in blocks of 64 absolute positions, each with its own maximum, sum and output, merged left to right
- * (online softmax, Milakov and Gimelshein 2018). */
+ * (online softmax, Milakov and Gimelshein 2018); a window begins inside a block; a sink (Xiao et al. 2023) comes last and has no value. */
 static void smolq__ref_attention(smolq_run *run, const smolq_op *op, int32_t row, int32_t head)
 {
     const smolq_kv_layer *kv = &run->kv[row][op->layer];
@@ -264,29 +275,31 @@ static void smolq__ref_attention(smolq_run *run, const smolq_op *op, int32_t row
     const float *q = (const float *)(const void *)smolq_row(run, SMOLQ_BUF_Q, row) + (size_t)head * (size_t)op->n;
     float *out = (float *)(void *)smolq_row(run, SMOLQ_BUF_ATT, row) + (size_t)head * (size_t)op->n;
     uint64_t head_at = (uint64_t)(head / (op->n_head / op->n_head_kv)) * (uint64_t)kv->n_cells * kv->head_row_bytes;
-    int32_t n_keys = run->position[row] + 1, first, i, d, n;
+    float scale = op->heated ? smolq_mul(op->scale, *(const float *)(const void *)smolq_row(run, SMOLQ_BUF_HEAT, row)) : op->scale;
+    int32_t end = run->position[row] + 1, begin = op->window && end > op->window ? end - op->window : 0, block, first, last, k, d;
     float best = 0, total = 0, p[SMOLQ__KEYS_PER_BLOCK], o[SMOLQ__MAX_HEAD], x[SMOLQ__MAX_HEAD];
 
-    for (first = 0; first < n_keys; first += n) {
+    for (block = begin - begin % SMOLQ__KEYS_PER_BLOCK; block < end; block += SMOLQ__KEYS_PER_BLOCK) {
         float block_best, lane[16] = { 0 }, block_total;
-        n = n_keys - first < SMOLQ__KEYS_PER_BLOCK ? n_keys - first : SMOLQ__KEYS_PER_BLOCK;
-        for (i = 0; i < n; i++) {
-            smolq__unpack_row(type, kv->k + head_at + (uint64_t)((first + i) % kv->n_cells) * kv->head_row_bytes, x, op->n);
-            p[i] = smolq_mul(smolq__dot_floats(q, x, op->n), op->scale);
+        first = block > begin ? 0 : begin - block;
+        last = end - block < SMOLQ__KEYS_PER_BLOCK ? end - block : SMOLQ__KEYS_PER_BLOCK;
+        for (k = first; k < last; k++) {
+            smolq__unpack_row(type, smolq__kv_cell(kv, kv->k + head_at, block + k), x, op->n);
+            p[k] = smolq_cap(smolq_mul(smolq__dot_floats(q, x, op->n), scale), op->cap);
         }
-        block_best = p[0];
-        for (i = 1; i < n; i++) block_best = p[i] > block_best ? p[i] : block_best;
-        for (i = 0; i < n; i++) {
-            p[i] = smolq_exp(p[i] - block_best);
-            lane[i & 15] += p[i];
+        block_best = p[first];
+        for (k = first; k < last; k++) block_best = p[k] > block_best ? p[k] : block_best;
+        for (k = first; k < last; k++) {
+            p[k] = smolq_exp(p[k] - block_best);
+            lane[k & 15] += p[k];
         }
         block_total = smolq_fold(lane, 16);
         for (d = 0; d < op->n; d++) o[d] = 0;
-        for (i = 0; i < n; i++) {
-            smolq__unpack_row(type, kv->v + head_at + (uint64_t)((first + i) % kv->n_cells) * kv->head_row_bytes, x, op->n);
-            for (d = 0; d < op->n; d++) o[d] = smolq_fma(p[i], x[d], o[d]);
+        for (k = first; k < last; k++) {
+            smolq__unpack_row(type, smolq__kv_cell(kv, kv->v + head_at, block + k), x, op->n);
+            for (d = 0; d < op->n; d++) o[d] = smolq_fma(p[k], x[d], o[d]);
         }
-        if (first == 0) {
+        if (block <= begin) {
             best = block_best;
             total = block_total;
             for (d = 0; d < op->n; d++) out[d] = o[d];
@@ -297,7 +310,13 @@ static void smolq__ref_attention(smolq_run *run, const smolq_op *op, int32_t row
             best = new_best;
         }
     }
-    total = 1.0f / total;
+    if (op->w) {
+        float new_best = op->w[head] > best ? op->w[head] : best, keep = smolq_exp(best - new_best);
+        total = smolq_fma(total, keep, smolq_exp(op->w[head] - new_best));
+        total = keep / total;
+    } else {
+        total = 1.0f / total;
+    }
     for (d = 0; d < op->n; d++) out[d] = smolq_mul(out[d], total);
 }
 
@@ -315,35 +334,55 @@ static void smolq__ref_glu(smolq_run *run, const smolq_op *op, int32_t row)
     float *gate = (float *)(void *)smolq_row(run, SMOLQ_BUF_GATE, row);
     const float *up = (const float *)(const void *)smolq_row(run, SMOLQ_BUF_UP, row);
     int32_t i;
-    for (i = 0; i < op->n; i++) gate[i] = smolq_mul(smolq_silu(gate[i]), up[i]);
+    switch (op->gate) {
+    case SMOLQ_GATE_SILU:
+        for (i = 0; i < op->n; i++) gate[i] = smolq_mul(smolq_silu(gate[i]), up[i]);
+        break;
+    case SMOLQ_GATE_GELU:
+        for (i = 0; i < op->n; i++) gate[i] = smolq_mul(smolq_gelu(gate[i]), up[i]);
+        break;
+    default: /* OAI: gate up to 7, up within -7..7; gate * sigmoid(1.702 gate) * (up + 1) */
+        for (i = 0; i < op->n; i++) {
+            float g = gate[i] > 7.0f ? 7.0f : gate[i], u = up[i] > 7.0f ? 7.0f : up[i] < -7.0f ? -7.0f : up[i];
+            gate[i] = smolq_mul(g / (1.0f + smolq_exp(smolq_mul(-1.702f, g))), u + 1.0f);
+        }
+    }
 }
 
-/* Softmax over all experts, the best n_expert_used in falling order (ties: the lower number), their probabilities as weights. */
-static void smolq__ref_route(smolq_run *run, const smolq_op *op, int32_t row)
+/* p = softmax of n numbers in place: the best first subtracted, the sum in 16 lanes. */
+static void smolq__softmax_row(float *p, int32_t n)
 {
-    float *p = (float *)(void *)smolq_row(run, SMOLQ_BUF_ROUTER, row);
-    int32_t *picks = (int32_t *)(void *)smolq_row(run, SMOLQ_BUF_PICKS, row), n = run->program->n_expert, n_used = run->program->n_expert_used, s, i;
-    float *weights = (float *)(void *)(picks + n_used), best = p[0], lane[16] = { 0 }, total;
-    for (i = 0; i < n; i++) {
-        if (!smolq_is_finite(p[i])) run->numeric = 1;
-        best = p[i] > best ? p[i] : best;
-    }
+    float best = p[0], lane[16] = { 0 }, total;
+    int32_t i;
+    for (i = 0; i < n; i++) best = p[i] > best ? p[i] : best;
     for (i = 0; i < n; i++) {
         p[i] = smolq_exp(p[i] - best);
         lane[i & 15] += p[i];
     }
     total = smolq_fold(lane, 16);
     for (i = 0; i < n; i++) p[i] /= total;
+}
+
+/* The best n_expert_used of the router's logits in falling order (ties: the lower number), with softmax before the choice or over the chosen. */
+static void smolq__ref_route(smolq_run *run, const smolq_op *op, int32_t row)
+{
+    float *p = (float *)(void *)smolq_row(run, SMOLQ_BUF_ROUTER, row), total = 0;
+    int32_t *picks = (int32_t *)(void *)smolq_row(run, SMOLQ_BUF_PICKS, row), n = run->program->n_expert, n_used = run->program->n_expert_used, s, i;
+    float *weights = (float *)(void *)(picks + n_used);
+    for (i = 0; i < n; i++)
+        if (!smolq_is_finite(p[i])) run->numeric = 1;
+    if (op->router == SMOLQ_ROUTER_ALL) smolq__softmax_row(p, n);
     for (s = 0; s < n_used; s++) {
         int32_t pick = 0;
         for (i = 1; i < n; i++)
             if (p[i] > p[pick]) pick = i;
         picks[s] = pick;
         weights[s] = p[pick];
-        p[pick] = -1;
+        p[pick] = -3.40282347e38f;
     }
+    if (op->router == SMOLQ_ROUTER_CHOSEN) smolq__softmax_row(weights, n_used);
     if (op->renormalize) {
-        for (total = 0, s = 0; s < n_used; s++) total += weights[s];
+        for (s = 0; s < n_used; s++) total += weights[s];
         total = total > 6.103515625e-5f ? total : 6.103515625e-5f;
         for (s = 0; s < n_used; s++) weights[s] /= total;
     }
@@ -359,8 +398,24 @@ static void smolq__ref_combine(smolq_run *run, const smolq_op *op, int32_t row)
     for (i = 0; i < op->n; i++) {
         float sum = 0;
         for (s = 0; s < run->program->n_expert_used; s++) sum = smolq_fma(weights[s], down[(size_t)s * (size_t)op->n + (size_t)i], sum);
-        x[i] += sum;
+        x[i] = smolq_fma(op->scale, sum, x[i]);
     }
+}
+
+static void smolq__ref_add_shared(smolq_run *run, const smolq_op *op, int32_t row)
+{
+    const float *down = (const float *)(const void *)smolq_row(run, SMOLQ_BUF_DOWN, row);
+    float weight = 1.0f / (1.0f + smolq_exp(-*(const float *)(const void *)smolq_row(run, SMOLQ_BUF_SHARED, row)));
+    float *x = (float *)(void *)smolq_row(run, op->out, row);
+    int32_t i;
+    for (i = 0; i < op->n; i++) x[i] = smolq_fma(op->scale, smolq_mul(weight, down[i]), x[i]);
+}
+
+static void smolq__ref_cap(smolq_run *run, const smolq_op *op, int32_t row)
+{
+    float *x = (float *)(void *)smolq_row(run, op->in, row);
+    int32_t i;
+    for (i = 0; i < op->n; i++) x[i] = smolq_cap(smolq_mul(x[i], op->scale), op->cap);
 }
 
 /* ---- walking the program ---- */
@@ -402,7 +457,9 @@ static smolq_result smolq__ref_run(void *state, smolq_run *run, smolq_error *err
             case SMOLQ_OP_GLU:            smolq__ref_glu(run, op, row);        break;
             case SMOLQ_OP_ROUTE:          smolq__ref_route(run, op, row);      break;
             case SMOLQ_OP_MATMUL_EXPERTS: smolq__ref_matmul_experts(run, op, run->unit, matrix_rows); break;
-            default:                      smolq__ref_combine(run, op, row);    break;
+            case SMOLQ_OP_COMBINE:        smolq__ref_combine(run, op, row);    break;
+            case SMOLQ_OP_ADD_SHARED:     smolq__ref_add_shared(run, op, row); break;
+            default:                      smolq__ref_cap(run, op, row);        break;
             }
         }
     }

@@ -87,6 +87,10 @@ typedef struct smolq__rope {
     double  magnitude;  /* of the rotated pair: 1, or what YaRN asks for */
 } smolq__rope;
 
+/* Rotations that a model may need: of contexts up to the original length and of longer ones (they differ where the file has factors for both), and of
+ * layers with a window. */
+enum { SMOLQ__ROPE_SHORT_CONTEXT, SMOLQ__ROPE_LONG_CONTEXT, SMOLQ__ROPE_LOCAL, SMOLQ__ROPE_COUNT };
+
 /* The pair whose wave turns `turns` times within the original context (Peng et al. 2023, YaRN, eq. 17 and the text below it). */
 static double smolq__yarn_pair(const smolq__hparams *hp, double turns)
 {
@@ -95,36 +99,60 @@ static double smolq__yarn_pair(const smolq__hparams *hp, double turns)
 
 static double smolq__clamp01(double x) { return x < 0 ? 0 : x > 1 ? 1 : x; }
 
-/* theta_i = base^(-2i / n_rot), divided by the file's own factors if it has them (Llama 3), then stretched: by 1 / factor for all pairs (linear), or (YaRN) for the slow pairs,
- * with a ramp from those that turn beta_fast times in the original context to those that turn beta_slow times. */
-static int smolq__rope_open(smolq__rope *rope, smolq__heap *heap, const smolq__arch *arch)
+/* YaRN's attention factor: grows with the logarithm of the stretch, or not (with the log multiplier 1), as the file says. */
+static double smolq__yarn_magnitude(const smolq__hparams *hp)
 {
-    const smolq__hparams *hp = &arch->hp;
-    const uint8_t *factors = arch->global.tensor[SMOLQ__T_ROPE_FREQS].data;
-    double stretch = 1 / hp->rope_factor, low = 0, high = 0, ramp_share;
+    double growth = hp->rope_factor > 1 ? smolq_mul64(0.1, smolq__log64(hp->rope_factor)) : 0;
+    return hp->yarn_log_multiplier > 0 ? (1 + growth) / (1 + smolq_mul64(hp->yarn_log_multiplier, growth)) : 1 + growth;
+}
+
+/* theta_i = base^(-2i / n_rot), divided by the file's own factors if it has them (Llama 3, Phi-3), then stretched: by 1 / factor for all pairs (linear), or (YaRN) for
+ * the slow pairs, with a ramp from those that turn beta_fast times in the original context to those that turn beta_slow times.  plain: none of it. */
+static int smolq__rope_set(smolq__rope *rope, smolq__heap *heap, const smolq__hparams *hp, double base, const uint8_t *factors, int plain)
+{
+    double stretch = plain ? 1 : 1 / hp->rope_factor, low = 0, high = 0, ramp_share = hp->yarn_ext_factor > 0 ? hp->yarn_ext_factor : 1;
+    int yarn = hp->yarn && !plain;
     int32_t i;
     rope->n_half = hp->n_rot / 2;
-    rope->magnitude = hp->rope_attn_factor > 0 ? hp->rope_attn_factor : 1;
+    rope->magnitude = hp->rope_attn_factor > 0 && !plain ? hp->rope_attn_factor : 1;
     rope->frequency = (double *)smolq__alloc(heap, (uint64_t)rope->n_half * sizeof *rope->frequency);
     if (!rope->frequency) return 0;
-    ramp_share = !hp->yarn ? 0 : hp->yarn_ext_factor > 0 ? hp->yarn_ext_factor : 1;
-    if (hp->yarn) {
+    if (yarn) {
         low = smolq__yarn_pair(hp, hp->yarn_beta_fast > 0 ? hp->yarn_beta_fast : 32);
         high = smolq__yarn_pair(hp, hp->yarn_beta_slow > 0 ? hp->yarn_beta_slow : 1);
         low = smolq__floor64(low) < 0 ? 0 : smolq__floor64(low);
         high = -smolq__floor64(-high) > hp->n_rot - 1 ? hp->n_rot - 1 : -smolq__floor64(-high);
-        if (hp->rope_factor > 1) rope->magnitude *= 1 + smolq_mul64(0.1, smolq__log64(hp->rope_factor));
-    } else if (hp->yarn_attn_factor > 0) {
+        rope->magnitude *= smolq__yarn_magnitude(hp);
+    } else if (hp->yarn_attn_factor > 0 && !plain) {
         rope->magnitude *= hp->yarn_attn_factor;
     }
     for (i = 0; i < rope->n_half; i++) {
-        double frequency = smolq__exp64(smolq_mul64(-2.0 * i / hp->n_rot, smolq__log64(hp->freq_base)));
+        double frequency = smolq__exp64(smolq_mul64(-2.0 * i / hp->n_rot, smolq__log64(base)));
         double keep = 0; /* share of the unstretched frequency */
         if (factors) frequency /= (double)smolq_f32_at(factors + 4 * (size_t)i);
-        if (hp->yarn) keep = smolq_mul64(1 - smolq__clamp01((i - low) / (high - low > 0.001 ? high - low : 0.001)), ramp_share);
+        if (yarn) keep = smolq_mul64(1 - smolq__clamp01((i - low) / (high - low > 0.001 ? high - low : 0.001)), ramp_share);
         rope->frequency[i] = smolq_mul64(smolq_mul64(frequency, stretch), 1 - keep) + smolq_mul64(frequency, keep);
     }
     return 1;
+}
+
+/* All rotations of a model; 0 when memory is out. */
+static int smolq__rope_open(smolq__rope *ropes, smolq__heap *heap, const smolq__arch *arch)
+{
+    const smolq__hparams *hp = &arch->hp;
+    const smolq_tensor *t = arch->global.tensor;
+    const uint8_t *all = t[SMOLQ__T_ROPE_FREQS].data;
+    const uint8_t *of_long = t[SMOLQ__T_ROPE_LONG].data ? t[SMOLQ__T_ROPE_LONG].data : all, *of_short = t[SMOLQ__T_ROPE_SHORT].data ? t[SMOLQ__T_ROPE_SHORT].data : all;
+    int plain = arch->family->local == SMOLQ__LOCAL_PLAIN;
+    return smolq__rope_set(&ropes[SMOLQ__ROPE_SHORT_CONTEXT], heap, hp, hp->freq_base, of_short, 0) &&
+           smolq__rope_set(&ropes[SMOLQ__ROPE_LONG_CONTEXT], heap, hp, hp->freq_base, of_long, 0) &&
+           smolq__rope_set(&ropes[SMOLQ__ROPE_LOCAL], heap, hp, hp->freq_base_local, plain ? NULL : all, plain);
+}
+
+/* Attention temperature by position (Llama 4, Ministral 3): 1 + t log(floor(position / original context) + 1). */
+static float smolq__heat(const smolq__hparams *hp, int32_t position)
+{
+    return (float)(1 + smolq_mul64(hp->temperature, smolq__log64((double)(position / hp->n_ctx_orig) + 1)));
 }
 
 /* One row of the ROPE buffer: cos [n_half], sin [n_half] of a position. */
