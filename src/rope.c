@@ -61,7 +61,8 @@ static double smolq__exp64(double x)
     return smolq_mul64(smolq__polynomial(c, 14, r), smolq__from_bits64((uint64_t)(int64_t)(n + 1023) << 52));
 }
 
-/* Sine and cosine of x >= 0, good to 1e-9 up to 2^30: x = n pi/2 + r with pi/2 in three parts (33 bits each), then Taylor series on |r| <= pi/4. */
+/* Sine and cosine, good to 1e-9 up to 2^30: x = n pi/2 + r with pi/2 in three parts (33 bits each), then Taylor series on |r| <= pi/4.  From 2^50 on, where only
+ * a damaged file leads (frequencies divided by zero), they are NaN, and the evaluation ends with SMOLQ_E_NUMERIC. */
 static void smolq__sincos64(double x, double *sine, double *cosine)
 {
     static const double s[] = { 1.0, -1.0 / 6, 1.0 / 120, -1.0 / 5040, 1.0 / 362880, -1.0 / 39916800, 1.0 / 6227020800.0, -1.0 / 1307674368000.0 };
@@ -70,6 +71,10 @@ static void smolq__sincos64(double x, double *sine, double *cosine)
     r = x - smolq_mul64(n, 1.57079632673412561417e+00);
     r = r - smolq_mul64(n, 6.07710050630396597660e-11);
     r = r - smolq_mul64(n, 2.02226624879595063154e-21);
+    if (!(x > -1125899906842624.0 && x < 1125899906842624.0)) {
+        *sine = *cosine = smolq__from_bits64(0x7ff8000000000000u);
+        return;
+    }
     rr = smolq_mul64(r, r);
     sr = smolq_mul64(r, smolq__polynomial(s, 8, rr));
     cr = smolq__polynomial(c, 9, rr);
