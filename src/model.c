@@ -100,6 +100,7 @@ static void smolq__info_arch(smolq_info *info, const smolq_gguf *gguf, const smo
 static smolq_result smolq__model_load(smolq_model *model, const char *path, const smolq_open_options *options, smolq_error *err)
 {
     smolq_result result = smolq_gguf_open(path, options, &model->gguf, err);
+    smolq_device_options device;
     int64_t n_tokens;
     if (result) return result;
     result = smolq__arch_load(&model->arch, &model->heap, model->gguf, &options->limits, err);
@@ -121,7 +122,10 @@ static smolq_result smolq__model_load(smolq_model *model, const char *path, cons
         model->device = options->device;
         return SMOLQ_OK;
     }
-    result = smolq_device_open(options->backend, options->device_options, &model->device, err);
+    smolq__options(&device, sizeof device, options->device_options, (uint32_t)sizeof device);
+    device.size = sizeof device;
+    if (!device.allocator.alloc) device.allocator = options->allocator;
+    result = smolq_device_open(options->backend, &device, &model->device, err);
     model->owns_device = result == SMOLQ_OK;
     return result;
 }
