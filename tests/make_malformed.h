@@ -941,7 +941,7 @@ static const gg_bad gg_bads[] = { GG_BAD_VALUES(GG_BAD_ROW) };
     X("llama.feed_forward_length",               "RRRRRRRRRRRRRRRR") \
     X("llama.attention.head_count",              "RRRRRRRRRRRRRRRR") \
     X("llama.attention.head_count_kv",           "RRRRRRRRRRRRRRRR") \
-    X("llama.attention.layer_norm_rms_epsilon",  "RRRR??RRRRRRR?RR") \
+    X("llama.attention.layer_norm_rms_epsilon",  "RRRR??RRRRRRR???") \
     X("llama.rope.freq_base",                    "FRRR??RRRRRRR???") \
     X("llama.rope.dimension_count",              "FRRR?RRRRRR?RRRR") \
     X("llama.vocab_size",                        "FRRR?RRRRRR?RRRR") \
