@@ -14,10 +14,11 @@ parts='A     api.h       the API and manual
        B     formats.h   blocks of every tensor type
        B     float.h     canonical scalar arithmetic
        B     grids.h     codebooks of the IQ types
+       B     levels.h    unpacking blocks
        B     backend.h   programs, buffers, the functions of a backend
        C     base.c      errors, memory, checked arithmetic, look-ups
        C     file.c      mapping, memory, the callers IO
-       C     quant.c     unpacking blocks
+       C     quant.c     tensor types for the caller
        C     gguf.c      the file format
        C     unicode.c   character classes
        C     pretok.c    pre-tokenizers
