@@ -125,6 +125,7 @@ typedef struct smolq_run {
     uint8_t             *buffer[SMOLQ_BUF_COUNT];
     uint32_t             op;         /* the next piece of work: pieces of an op are numbered by the backend */
     uint64_t             unit;
+    uint8_t             *scratch;    /* what the backend asked for, 64-byte aligned */
     int32_t              numeric;    /* set when a group of activations holds NaN or infinity */
     int                (*pause)(void *user); /* asked between pieces of at most some ten microseconds; nonzero: return */
     void                *user;
@@ -154,6 +155,8 @@ struct smolq_backend {
     /* Takes the device for one evaluation, or with no_wait returns SMOLQ_E_BUSY; both NULL if any number may run at once. */
     smolq_result (*acquire)(void *state, int32_t no_wait, smolq_error *err);
     void         (*release)(void *state);
+    /* Bytes of scratch that a context with n_batch rows holds for it; NULL: none. */
+    uint64_t     (*scratch)(void *state, const smolq_program *program, int32_t n_batch);
     /* Works from run->op, run->unit until run->op == n_ops or pause() says so, and leaves op and unit where to go on. */
     smolq_result (*run)(void *state, smolq_run *run, smolq_error *err);
 };

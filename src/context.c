@@ -37,7 +37,7 @@ enum { SMOLQ__DEFAULT_CTX = 4096, SMOLQ__DEFAULT_BATCH = 64, SMOLQ__MAX_BATCH = 
 typedef struct smolq__layout {
     int32_t  n_ctx, n_batch, kv_type;
     int32_t  window, ring;
-    uint64_t context, ids, kv, token, position, out_row, row_kv, row_logits, buffer[SMOLQ_BUF_COUNT], logits, cache, end;
+    uint64_t context, ids, kv, token, position, out_row, row_kv, row_logits, buffer[SMOLQ_BUF_COUNT], scratch, logits, cache, end;
     uint64_t head_row_bytes;
 } smolq__layout;
 
@@ -51,7 +51,8 @@ static int smolq__reserve_at(smolq__layout *layout, uint64_t *at, uint64_t n, ui
     return smolq__mul(n, size, &bytes) && smolq__add(layout->end, bytes, &layout->end) && smolq__align_up(layout->end, 64, &layout->end);
 }
 
-static smolq_result smolq__context_layout(const smolq__arch *arch, const smolq_program *program, const smolq_context_options *options, smolq__layout *layout, smolq_error *err)
+static smolq_result smolq__context_layout(const smolq__arch *arch, const smolq_program *program, const smolq_device *device, const smolq_context_options *options,
+                                           smolq__layout *layout, smolq_error *err)
 {
     static const int32_t types[] = { SMOLQ_TYPE_F16, SMOLQ_TYPE_F16, SMOLQ_TYPE_F32, SMOLQ_TYPE_Q8_0 };
     const smolq_type_facts *kv;
@@ -82,6 +83,7 @@ static smolq_result smolq__context_layout(const smolq__arch *arch, const smolq_p
            smolq__reserve_at(layout, &layout->position, n_batch, 4) && smolq__reserve_at(layout, &layout->out_row, n_batch, 4) &&
            smolq__reserve_at(layout, &layout->row_kv, n_batch, sizeof(void *)) && smolq__reserve_at(layout, &layout->row_logits, n_batch, sizeof(void *));
     for (i = 0; i < SMOLQ_BUF_COUNT && fits; i++) fits = smolq__reserve_at(layout, &layout->buffer[i], n_batch, program->row_bytes[i]);
+    fits = fits && smolq__reserve_at(layout, &layout->scratch, 1, device && device->backend->scratch ? device->backend->scratch(device->state, program, layout->n_batch) : 0);
     fits = fits && smolq__reserve_at(layout, &layout->logits, (uint64_t)arch->hp.n_vocab, 4);
     for (i = 0; i < arch->hp.n_layer && fits; i++) { /* keys and values, each [n_head_kv][cells][head_dim] */
         uint64_t of_layer;
@@ -112,7 +114,7 @@ SMOLQ_API smolq_result smolq_plan(const smolq_model *model, const smolq_context_
     smolq_result result;
     if (!model || !memory) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_plan: model or memory is NULL");
     smolq__options(&mine, sizeof mine, options, sizeof mine);
-    result = smolq__context_layout(&model->arch, &model->program, &mine, &layout, err);
+    result = smolq__context_layout(&model->arch, &model->program, model->device, &mine, &layout, err);
     if (result) return result;
     smolq__layout_report(&layout, memory);
     return SMOLQ_OK;
@@ -141,7 +143,7 @@ SMOLQ_API smolq_result smolq_probe(const char *path, const smolq_open_options *o
     result = smolq__arch_load(&arch, &heap, gguf, &mine.limits, &why);
     smolq__info_arch(&found, gguf, &arch);
     if (result == SMOLQ_OK && !smolq__program_open(&program, &heap, &arch)) result = smolq__fail_memory(&heap, &why, "the program");
-    if (result == SMOLQ_OK) result = smolq__context_layout(&arch, &program, &defaults, &layout, &why);
+    if (result == SMOLQ_OK) result = smolq__context_layout(&arch, &program, mine.device, &defaults, &layout, &why);
     if (result == SMOLQ_OK) {
         found.runnable = 1;
         found.context_bytes = layout.end + sizeof(smolq__block);
@@ -172,7 +174,7 @@ SMOLQ_API smolq_result smolq_context_open(smolq_model *model, const smolq_contex
     int32_t i;
     if (!model || !context) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_context_open: model or context is NULL");
     smolq__options(&mine, sizeof mine, options, sizeof mine);
-    result = smolq__context_layout(&model->arch, &model->program, &mine, &layout, err);
+    result = smolq__context_layout(&model->arch, &model->program, model->device, &mine, &layout, err);
     if (result) return result;
     smolq__heap_init(&heap, mine.allocator.alloc ? &mine.allocator : &model->heap.allocator, mine.max_bytes);
     base = (uint8_t *)smolq__alloc_raw(&heap, layout.end);
@@ -198,6 +200,7 @@ SMOLQ_API smolq_result smolq_context_open(smolq_model *model, const smolq_contex
     opened->row_kv = (const smolq_kv_layer **)(void *)(base + layout.row_kv);
     opened->row_logits = (float **)(void *)(base + layout.row_logits);
     for (i = 0; i < SMOLQ_BUF_COUNT; i++) opened->run.buffer[i] = base + layout.buffer[i];
+    opened->run.scratch = base + layout.scratch;
     cache = base + layout.cache;
     for (i = 0; i < model->arch.hp.n_layer; i++) {
         smolq_kv_layer *kv = &opened->kv[i];
