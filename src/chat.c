@@ -118,7 +118,7 @@ static const char smolq__smollm3_long[] =
 
 static int smolq__contains(smolq__text text, const char *part, size_t n)
 {
-    const char *p = text.p, *end = text.p + text.n;
+    const char *p = text.p, *end = p ? p + text.n : NULL; /* NULL: the file has no template */
     while (p && (size_t)(end - p) >= n) {
         p = (const char *)memchr(p, part[0], (size_t)(end - p) - n + 1);
         if (!p) return 0;
