@@ -147,7 +147,7 @@ SMOLQ_API smolq_result smolq_open(const char *path, const smolq_open_options *op
     opened->heap = heap;
     saved = smolq__fp_enter();
     result = smolq__model_load(opened, path, &mine, err);
-    exact = smolq__self_test();
+    exact = result ? 0 : smolq__self_test();
     smolq__fp_leave(saved);
     if (result) {
         smolq_close(opened);
