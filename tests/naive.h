@@ -9,13 +9,22 @@
  * What a family is made of (read in llama.cpp, src/models/NAME.cpp, and checked against the golden logits):
  *     llama      RoPE turns adjacent pairs; rope_freqs.weight divides the frequencies (Llama 3); experts as in Mixtral
  *     smollm3    as llama, and layers 3, 7, 11... have no RoPE
+ *     mistral3   as llama; attention is hotter from one original context to the next (temperature_scale); YaRN
+ *     granite    as llama; scales of embeddings, branches, attention and logits; rope.scaling.finetuned = false: no RoPE
  *     qwen2      RoPE turns the halves (i, i + n/2); q, k and v have biases
+ *     qwen2moe   as qwen2 with experts whose weights are not made to sum to 1, and one that all share, weighted by the sigmoid of its own logit
  *     qwen3      as qwen2 without biases; q and k of each head are RMS-normed before RoPE; head_dim is a key of its own
  *     qwen3moe   as qwen3 with experts
- * Biases, an untied output and fused attn_qkv are used wherever the file has them.
+ *     gemma2     halves; norms before and after each branch; embeddings times sqrt(n_embd); GELU; soft caps; windows in layers 0, 2, 4...
+ *     gemma3     as gemma2 without caps; qk-norm per head; windows in all but layers 5, 11, 17...; there the RoPE base is 10000, never stretched
+ *     phi3       halves, perhaps of the first n_rot numbers only; q, k, v in one tensor, gate and up in another; two sets of frequency divisors
+ *     olmo2      halves; norms after each branch only, qk-norm over all heads at once; OLMo 3: windows but in layers 3, 7, 11..., there plain RoPE
+ *     gpt-oss    halves, YaRN; biases everywhere; windows in layers 0, 2, 4...; a sink per head; experts chosen by their logits, softmax of the chosen;
+ *                post_attention_norm is the norm before the feed-forward; the activation is clamped
+ * Biases, an untied output, fused tensors and per-layer arrays are used wherever the file has them.
  *
- * The router takes the softmax over all experts, the best n_expert_used of them, and divides by their sum.  Which are best is decided in double
- * precision, ties to the smaller index: where two experts are closer than f32 can tell, another pass may rightly choose otherwise. */
+ * Which experts are best is decided in double precision, ties to the smaller index: where two experts are closer than f32 can tell, another pass may
+ * rightly choose otherwise. */
 #ifndef SMOLQ_NAIVE_H
 #define SMOLQ_NAIVE_H
 #include <math.h>
@@ -27,7 +36,7 @@
 /* ---- a GGUF file ---- */
 
 typedef struct naive_pair { const unsigned char *key; uint64_t key_bytes; uint32_t type; const unsigned char *value; } naive_pair;
-typedef struct naive_tensor { char name[64]; uint64_t ne[4]; double *w; } naive_tensor; /* w: all values, ne[0] contiguous; NULL for other types */
+typedef struct naive_tensor { char name[64]; uint64_t ne[4]; double *w; const unsigned char *data; } naive_tensor; /* w: all values, ne[0] contiguous; NULL for other types */
 typedef struct naive_file {
     const unsigned char *end;
     naive_pair   *pairs;
@@ -43,6 +52,10 @@ static uint64_t naive_take(const unsigned char **p, int bytes) /* a little-endia
     for (i = 0; i < bytes; i++) value |= (uint64_t)*(*p)++ << 8 * i;
     return value;
 }
+
+/* An idea that a test switches off here, to see that it would notice if smolq did not have it. */
+static const char *naive_off;
+static int naive_has(const char *idea) { return !naive_off || strcmp(naive_off, idea) != 0; }
 
 static double naive_f32(uint32_t bits) { float f; memcpy(&f, &bits, 4); return f; }
 static double naive_f16(uint32_t bits) /* sign 1, exponent 5 (bias 15), fraction 10 */
@@ -84,20 +97,29 @@ static const naive_pair *naive_own(const naive_file *f, const char *key) /* "rop
     return naive_find(f, full);
 }
 
-static double naive_number(const naive_file *f, const char *key, double otherwise)
+static double naive_value(const unsigned char *p, uint32_t type) /* no key here is ever negative */
 {
-    const naive_pair *pair = naive_own(f, key);
-    const unsigned char *p;
-    uint64_t bits;
+    uint64_t bits = naive_take(&p, naive_value_bytes[type]);
     double d;
-    if (!pair || pair->type == 8 || pair->type == 9) return otherwise;
-    p = pair->value;
-    bits = naive_take(&p, naive_value_bytes[pair->type]);
-    if (pair->type == 6) return naive_f32((uint32_t)bits);
-    if (pair->type != 12) return (double)bits; /* no key here is ever negative */
+    if (type == 6) return naive_f32((uint32_t)bits);
+    if (type != 12) return (double)bits;
     memcpy(&d, &bits, 8);
     return d;
 }
+
+/* A key that has one number, or one for each layer. */
+static double naive_of_layer(const naive_file *f, const char *key, int layer, double otherwise)
+{
+    const naive_pair *pair = naive_own(f, key);
+    const unsigned char *p;
+    uint32_t type;
+    if (!pair || pair->type == 8) return otherwise;
+    if (pair->type != 9) return naive_value(pair->value, pair->type);
+    p = pair->value;
+    type = (uint32_t)naive_take(&p, 4);
+    return naive_value(p + 8 + layer * naive_value_bytes[type], type);
+}
+static double naive_number(const naive_file *f, const char *key, double otherwise) { return naive_of_layer(f, key, 0, otherwise); }
 
 static int naive_text_is(const naive_pair *pair, const char *text)
 {
@@ -150,6 +172,7 @@ static const char *naive_parse(naive_file *f, const unsigned char *data, size_t 
         naive_tensor *t = &f->tensors[i];
         uint64_t n = t->ne[0] * t->ne[1] * t->ne[2] * t->ne[3];
         int size = type[i] == 0 ? 4 : 2;
+        t->data = base + offset[i];
         if (type[i] != 0 && type[i] != 1 && type[i] != 30) continue; /* F32, F16, BF16 */
         p = base + offset[i];
         if (p > f->end || n > (uint64_t)(f->end - p) / (uint64_t)size) break;
@@ -224,30 +247,42 @@ static void naive_softmax(double *x, int n)
 
 /* Cosine and sine of each pair's angle at a position.  Plain: position * base^(-2i/n).  Linear scaling divides all positions by `factor`; YaRN divides
  * only the slow frequencies, ramps between, and lengthens q and k a little (Peng 2023; ggml's rope_yarn for the details: whole numbers of
- * dimensions at the ends of the ramp, 1 + 0.1 ln(factor) as length). */
-static void naive_angles(const naive_file *f, int n_rot, int position, double *c, double *s)
+ * dimensions at the ends of the ramp, 1 + 0.1 ln(factor) as length, less where there is a log multiplier). */
+static void naive_angles(const naive_file *f, int n_rot, int position, int n_ctx, int local, double *c, double *s)
 {
-    const naive_tensor *divisors = naive_tensor_of(f, -1, "rope_freqs.weight");
     const naive_pair *kind = naive_own(f, "rope.scaling.type");
+    int plain = local && naive_has("plain local rotation") && (strcmp(f->family, "gemma3") == 0 || strcmp(f->family, "olmo2") == 0), i;
+    double trained = naive_number(f, "rope.scaling.original_context_length", naive_number(f, "context_length", 0));
+    const naive_tensor *divisors = naive_tensor_of(f, -1, "rope_freqs.weight");
     double base = naive_number(f, "rope.freq_base", 10000);
     double factor = naive_number(f, "rope.scaling.factor", naive_number(f, "rope.scale_linear", 1));
-    double length = naive_number(f, "rope.scaling.attn_factor", 1);
-    double trained = naive_number(f, "rope.scaling.original_context_length", naive_number(f, "context_length", 0));
-    double pi = 3.14159265358979323846, low = 0, high = 0;
-    int yarn = naive_text_is(kind, "yarn"), i;
-    if (factor == 0 || naive_text_is(kind, "none")) factor = 1;
+    double length = naive_number(f, "rope.scaling.attn_factor", 1), growth;
+    double pi = 3.14159265358979323846, low = 0, high = 0, share = naive_number(f, "rope.scaling.yarn_ext_factor", 1);
+    int yarn = naive_text_is(kind, "yarn") && !plain;
+    if (!divisors) divisors = naive_tensor_of(f, -1, n_ctx > trained ? "rope_factors_long.weight" : "rope_factors_short.weight");
+    if (!naive_has("frequency divisors")) divisors = NULL;
+    if (local && naive_has("local base")) base = naive_number(f, "rope.freq_base_swa", strcmp(f->family, "gemma3") == 0 ? 10000 : base);
+    if (factor == 0 || naive_text_is(kind, "none") || plain) factor = 1;
+    if (plain) {
+        length = 1;
+        divisors = NULL;
+    }
     if (yarn) { /* the dimension whose wave turns beta times within the trained context */
         low = floor(n_rot * log(trained / (naive_number(f, "rope.scaling.yarn_beta_fast", 32) * 2 * pi)) / (2 * log(base)));
         high = ceil(n_rot * log(trained / (naive_number(f, "rope.scaling.yarn_beta_slow", 1) * 2 * pi)) / (2 * log(base)));
         if (low < 0) low = 0;
         if (high > n_rot - 1) high = n_rot - 1;
-        if (factor > 1) length *= 1 + 0.1 * log(factor);
+        growth = factor > 1 && naive_has("yarn length") ? 0.1 * log(factor) : 0;
+        length *= (1 + growth) / (1 + growth * (naive_has("log multiplier") ? naive_number(f, "rope.scaling.yarn_log_multiplier", 0) : 0));
+    } else if (!plain) {
+        length *= naive_number(f, "rope.scaling.yarn_attn_factor", 1);
     }
     for (i = 0; i < n_rot / 2; i++) {
         double angle = position * pow(base, -2.0 * i / n_rot) / (divisors ? divisors->w[i] : 1);
         if (yarn) {
             double ramp = (i - low) / (high - low > 0.001 ? high - low : 0.001); /* 0: turn as trained, 1: slower by factor */
-            ramp = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
+            ramp = !naive_has("yarn ramp") || ramp > 1 ? 1 : ramp < 0 ? 0 : ramp;
+            ramp = 1 - share * (1 - ramp);
             angle = angle / factor * ramp + angle * (1 - ramp);
         } else {
             angle /= factor;
@@ -268,19 +303,216 @@ static void naive_rope(double *x, int n_rot, int halves, const double *c, const 
     }
 }
 
-/* x [n_in] -> y [n_out]: down(silu(gate(x)) * up(x)), of one expert of several or of the one feed-forward; ff: space for 2 * n_ff */
-static void naive_swiglu(double *y, const double *x, const naive_tensor *const w[3], const naive_tensor *const bias[3], int expert, int n_embd, int n_ff, double *ff)
+static int naive_gelu_by_table; /* set by a test: GELU as llama.cpp on a CPU has it, looked up in a table of f16 for an argument rounded to f16 */
+
+static double naive_to_f16(double x) /* to nearest, ties to even; within f16's range */
 {
+    int exponent;
+    frexp(x, &exponent);
+    exponent = exponent - 11 < -24 ? -24 : exponent - 11;
+    return ldexp(nearbyint(ldexp(x, -exponent)), exponent);
+}
+
+static double naive_gelu(double x) /* tanh form */
+{
+    double at = naive_gelu_by_table && fabs(x) < 10 ? naive_to_f16(x) : x;
+    double y = 0.5 * at * (1 + tanh(sqrt(2 / 3.14159265358979323846) * at * (1 + 0.044715 * at * at)));
+    return naive_gelu_by_table && fabs(x) < 10 ? naive_to_f16(y) : y;
+}
+
+static double naive_gate(const naive_file *f, double gate, double up)
+{
+    if (strncmp(f->family, "gemma", 5) == 0 && naive_has("GELU")) return naive_gelu(gate) * up;
+    if (strcmp(f->family, "gpt-oss") != 0 || !naive_has("gpt-oss's gate")) return gate / (1 + exp(-gate)) * up;
+    if (naive_has("clamp")) {
+        gate = gate > 7 ? 7 : gate;
+        up = up > 7 ? 7 : up < -7 ? -7 : up;
+    }
+    return gate / (1 + exp(-1.702 * gate)) * (up + 1);
+}
+
+/* A feed-forward, dense or one expert of several: down(act(gate(x), up(x))), x and y [n_embd], ff [2 * n_ff].
+ * The rows of gate and up may lie in one tensor, the gate's first. */
+typedef struct naive_ff { const naive_tensor *gate, *up, *down, *gate_bias, *up_bias, *down_bias; } naive_ff;
+
+static void naive_feed_forward(const naive_file *f, double *y, const double *x, const naive_ff *w, int expert, int n_embd, int n_ff, double *ff)
+{
+    uint64_t e = (uint64_t)expert, rows = (uint64_t)n_ff, fused = !w->gate;
     int i;
-    naive_matvec(ff, w[0], bias[0], (uint64_t)expert * (uint64_t)n_ff, n_ff, x, n_embd);
-    naive_matvec(ff + n_ff, w[1], bias[1], (uint64_t)expert * (uint64_t)n_ff, n_ff, x, n_embd);
-    for (i = 0; i < n_ff; i++) ff[i] = ff[i] / (1 + exp(-ff[i])) * ff[n_ff + i];
-    naive_matvec(y, w[2], bias[2], (uint64_t)expert * (uint64_t)n_embd, n_embd, ff, n_ff);
+    naive_matvec(ff, fused ? w->up : w->gate, w->gate_bias, e * rows * (fused + 1), n_ff, x, n_embd);
+    naive_matvec(ff + n_ff, w->up, w->up_bias, e * rows * (fused + 1) + fused * rows, n_ff, x, n_embd);
+    for (i = 0; i < n_ff; i++) ff[i] = naive_gate(f, ff[i], ff[n_ff + i]);
+    naive_matvec(y, w->down, w->down_bias, e * (uint64_t)n_embd, n_embd, ff, n_ff);
+}
+
+/* What the router of a layer and its chosen experts make of x; all [n_embd] but router [n_expert], ff. */
+static void naive_experts(const naive_file *f, int il, double *y, const double *x, const naive_ff *w, int n_embd, int n_ff, double *one, double *router, double *ff)
+{
+    const naive_tensor *inp = naive_tensor_of(f, il, "ffn_gate_inp.weight"), *shared = naive_tensor_of(f, il, "ffn_gate_inp_shexp.weight");
+    int n_expert = (int)naive_number(f, "expert_count", 0), n_used = (int)naive_number(f, "expert_used_count", 0), chosen[64], i, k;
+    int oss = strcmp(f->family, "gpt-oss") == 0, softmax_of_chosen = oss && naive_has("softmax of the chosen"); /* of all, then scaled to sum to 1, is the same */
+    int as_they_are = oss || (strcmp(f->family, "qwen2moe") == 0 && naive_has("weights as they are")) || !naive_has("weights that sum to 1");
+    double weight[64], sum = 0, scale = naive_number(f, "expert_weights_scale", 0);
+    naive_matvec(router, inp, naive_has("router bias") ? naive_tensor_of(f, il, "ffn_gate_inp.bias") : NULL, 0, n_expert, x, n_embd);
+    if (!softmax_of_chosen) naive_softmax(router, n_expert);
+    for (k = 0; k < n_used && k < 64; k++) {
+        int best = 0;
+        for (i = 1; i < n_expert; i++) if (router[i] > router[best]) best = i;
+        chosen[k] = best;
+        weight[k] = router[best];
+        sum += router[best];
+        router[best] = -HUGE_VAL;
+    }
+    if (softmax_of_chosen) naive_softmax(weight, n_used);
+    for (i = 0; i < n_embd; i++) y[i] = 0;
+    for (k = 0; k < n_used && k < 64; k++) {
+        naive_feed_forward(f, one, x, w, chosen[k], n_embd, n_ff, ff);
+        for (i = 0; i < n_embd; i++) y[i] += one[i] * weight[k] / (as_they_are ? 1 : sum) * (scale > 0 ? scale : 1);
+    }
+    if (shared && naive_has("shared expert")) {
+        naive_ff of_all;
+        double logit;
+        memset(&of_all, 0, sizeof of_all);
+        of_all.gate = naive_tensor_of(f, il, "ffn_gate_shexp.weight");
+        of_all.up = naive_tensor_of(f, il, "ffn_up_shexp.weight");
+        of_all.down = naive_tensor_of(f, il, "ffn_down_shexp.weight");
+        naive_matvec(&logit, shared, NULL, 0, 1, x, n_embd);
+        naive_feed_forward(f, one, x, &of_all, 0, n_embd, (int)of_all.up->ne[1], ff);
+        for (i = 0; i < n_embd; i++) y[i] += naive_has("shared expert's gate") ? one[i] / (1 + exp(-logit)) : one[i];
+    }
+}
+
+/* Keys that a query of a layer sees, its own included; 0: all. */
+static int naive_window(const naive_file *f, int il)
+{
+    static const struct { const char *family; int period; } periods[] = { { "gemma2", 2 }, { "gemma3", 6 }, { "olmo2", 4 }, { "gpt-oss", 2 } };
+    const naive_pair *pattern = naive_own(f, "attention.sliding_window_pattern");
+    int window = naive_has("window") ? (int)naive_number(f, "attention.sliding_window", 0) : 0, i, period;
+    for (i = 0; i < 4; i++)
+        if (strcmp(f->family, periods[i].family) == 0) {
+            if (pattern && pattern->type == 9) return naive_of_layer(f, "attention.sliding_window_pattern", il, 0) != 0 ? window : 0;
+            period = (int)naive_number(f, "attention.sliding_window_pattern", periods[i].period);
+            return il % period < period - 1 ? window : 0;
+        }
+    return 0;
+}
+
+static double naive_cap(double x, double cap) { return cap > 0 ? cap * tanh(x / cap) : x; }
+
+/* q and k: each head's numbers by one vector, or all heads' by a longer one */
+static void naive_qk_norm(double *x, const naive_tensor *w, int n_head, int head_dim, double eps)
+{
+    int n = w ? (int)w->ne[0] : 0, i;
+    for (i = 0; w && i < n_head * head_dim; i += n) naive_rms_norm(x + i, x + i, w, n, eps);
 }
 
 /* ---- the model ---- */
 
-static int naive_rope_everywhere; /* set by a test to see that it would notice: smollm3 as if it were a llama */
+static int naive_n_ctx;           /* set by a test: size of the context, for files with long and short RoPE factors; 0: the number of tokens */
+
+/* One position through one layer: x [n_embd] changes; k and v [n][n_kv] are this layer's, filled up to pos here. */
+static const char *naive_layer(const naive_file *f, int il, int pos, int n, double *x, double *k, double *v)
+{
+    int n_embd = (int)naive_number(f, "embedding_length", 0), n_layer = (int)naive_number(f, "block_count", 0);
+    int n_head = (int)naive_of_layer(f, "attention.head_count", il, 1), n_head_kv = (int)naive_of_layer(f, "attention.head_count_kv", il, n_head);
+    int n_head_0 = (int)naive_of_layer(f, "attention.head_count", 0, 1);
+    int head_dim = (int)naive_number(f, "attention.key_length", n_embd / n_head_0), n_rot = naive_has("partial rotation") ? (int)naive_number(f, "rope.dimension_count", head_dim) : head_dim;
+    int n_expert = (int)naive_number(f, "expert_count", 0), n_ff = (int)naive_of_layer(f, "feed_forward_length", il, 0);
+    int n_q = n_head * head_dim, n_kv = n_head_kv * head_dim, window = naive_window(f, il), first = window && pos >= window ? pos - window + 1 : 0, i, j, d;
+    int gemma = strncmp(f->family, "gemma", 5) == 0, after = gemma || strcmp(f->family, "olmo2") == 0;
+    int halves = gemma || strncmp(f->family, "qwen", 4) == 0 || strcmp(f->family, "phi3") == 0 || strcmp(f->family, "olmo2") == 0 || strcmp(f->family, "gpt-oss") == 0;
+    int turns = (strcmp(f->family, "smollm3") != 0 || (il + 1) % 4 != 0 || !naive_has("layers without rotation")) &&
+                (strcmp(f->family, "granite") != 0 || naive_number(f, "rope.scaling.finetuned", 1) != 0);
+    int odd = naive_has("odd scale") && ((strcmp(f->family, "gemma2") == 0 && n_layer == 46) || (strcmp(f->family, "gemma3") == 0 && n_layer == 62));
+    double eps = naive_number(f, "attention.layer_norm_rms_epsilon", 0), scale = naive_has("attention scale") ? naive_number(f, "attention.scale", 0) : 0;
+    double cap = naive_has("attention cap") ? naive_number(f, "attn_logit_softcapping", 0) : 0, branch = naive_has("residual scale") ? naive_number(f, "residual_scale", 1) : 1;
+    double heat = naive_has("temperature") ? naive_number(f, "attention.temperature_scale", 0) : 0;
+    const naive_tensor *attn_norm = naive_tensor_of(f, il, "attn_norm.weight"), *ffn_norm = naive_tensor_of(f, il, "ffn_norm.weight");
+    const naive_tensor *attn_post = naive_tensor_of(f, il, "post_attention_norm.weight"), *ffn_post = naive_tensor_of(f, il, "post_ffw_norm.weight");
+    const naive_tensor *wqkv = naive_tensor_of(f, il, "attn_qkv.weight"), *bqkv = naive_tensor_of(f, il, "attn_qkv.bias");
+    const naive_tensor *wq = wqkv ? wqkv : naive_tensor_of(f, il, "attn_q.weight"), *bq = wqkv ? bqkv : naive_tensor_of(f, il, "attn_q.bias");
+    const naive_tensor *wk = wqkv ? wqkv : naive_tensor_of(f, il, "attn_k.weight"), *bk = wqkv ? bqkv : naive_tensor_of(f, il, "attn_k.bias");
+    const naive_tensor *wv = wqkv ? wqkv : naive_tensor_of(f, il, "attn_v.weight"), *bv = wqkv ? bqkv : naive_tensor_of(f, il, "attn_v.bias");
+    const naive_tensor *wo = naive_tensor_of(f, il, "attn_output.weight"), *bo = naive_tensor_of(f, il, "attn_output.bias"), *sinks = naive_tensor_of(f, il, "attn_sinks.weight");
+    double *h, *y, *one, *q, *o, *ff, *score, *c, *s, *router, *ki = k + (size_t)pos * (size_t)n_kv, *vi = v + (size_t)pos * (size_t)n_kv;
+    const char *suffix = n_expert ? "_exps" : "";
+    char name[32];
+    naive_ff w;
+
+#define NAIVE_FF(what, kind) (snprintf(name, sizeof name, "ffn_%s%s.%s", what, suffix, kind), naive_tensor_of(f, il, name))
+    w.gate = NAIVE_FF("gate", "weight");
+    w.up = NAIVE_FF("up", "weight");
+    w.down = NAIVE_FF("down", "weight");
+    w.gate_bias = NAIVE_FF("gate", "bias");
+    w.up_bias = NAIVE_FF("up", "bias");
+    w.down_bias = NAIVE_FF("down", "bias");
+    if (!w.up && n_expert) w.up = NAIVE_FF("gate_up", "weight");
+#undef NAIVE_FF
+    if (strcmp(f->family, "gpt-oss") == 0) ffn_norm = attn_post;
+    if (!naive_has("sinks")) sinks = NULL;
+    if (!naive_has("biases of attention")) bq = bk = bv = bo = NULL;
+    if (!naive_has("biases of the feed-forward")) w.gate_bias = w.up_bias = w.down_bias = NULL;
+    if (!naive_has("norms before")) attn_norm = ffn_norm = NULL;
+    if (n_expert) n_ff = (int)naive_number(f, "expert_feed_forward_length", n_ff);
+    if (!wq || !wk || !wv || !wo || !w.up || !w.down || (n_expert && !naive_tensor_of(f, il, "ffn_gate_inp.weight"))) return "a layer lacks a tensor in F32, F16 or BF16";
+    if ((w.up->ne[1] > (uint64_t)n_ff) == (w.gate != NULL)) return "gate and up are neither one tensor nor two";
+    j = (int)naive_number(f, "expert_shared_feed_forward_length", 0) > n_ff ? (int)naive_number(f, "expert_shared_feed_forward_length", 0) : n_ff;
+    h = (double *)malloc(sizeof(double) * (size_t)(3 * n_embd + 2 * n_q + 2 * j + n + 1 + 2 * n_rot + n_expert));
+    y = h + n_embd;
+    one = y + n_embd;
+    q = one + n_embd;
+    o = q + n_q;
+    ff = o + n_q;
+    score = ff + 2 * j;
+    c = score + n + 1;
+    s = c + n_rot;
+    router = s + n_rot;
+
+    /* attention: what the heads of this position ask, and what they offer to later ones */
+    memcpy(h, x, sizeof(double) * (size_t)n_embd);
+    if (attn_norm) naive_rms_norm(h, x, attn_norm, n_embd, eps);
+    naive_matvec(q, wq, bq, 0, n_q, h, n_embd);
+    naive_matvec(ki, wk, bk, wqkv ? (uint64_t)n_q : 0, n_kv, h, n_embd);
+    naive_matvec(vi, wv, bv, wqkv ? (uint64_t)(n_q + n_kv) : 0, n_kv, h, n_embd);
+    if (naive_has("qk-norm")) {
+        naive_qk_norm(q, naive_tensor_of(f, il, "attn_q_norm.weight"), n_head, head_dim, eps);
+        naive_qk_norm(ki, naive_tensor_of(f, il, "attn_k_norm.weight"), n_head_kv, head_dim, eps);
+    }
+    naive_angles(f, n_rot, pos, naive_n_ctx ? naive_n_ctx : n, window > 0, c, s);
+    for (j = 0; turns && j < n_head; j++) naive_rope(q + j * head_dim, n_rot, halves, c, s);
+    for (j = 0; turns && j < n_head_kv; j++) naive_rope(ki + j * head_dim, n_rot, halves, c, s);
+    if (scale == 0) scale = 1 / sqrt(odd ? n_embd / n_head_0 : head_dim);
+    if (heat > 0) scale *= 1 + heat * log(floor(pos / naive_number(f, "rope.scaling.original_context_length", 1)) + 1);
+    for (j = 0; j < n_head; j++) {
+        int group = j / (n_head / n_head_kv) * head_dim, n_keys = pos + 1 - first; /* several query heads share one of keys and values */
+        for (i = 0; i < n_keys; i++) {
+            const double *key = k + (size_t)(first + i) * (size_t)n_kv + group;
+            double sum = 0;
+            for (d = 0; d < head_dim; d++) sum += q[j * head_dim + d] * key[d];
+            score[i] = naive_cap(sum * scale, cap);
+        }
+        if (sinks) score[n_keys] = sinks->w[j];
+        naive_softmax(score, n_keys + (sinks != NULL));
+        for (d = 0; d < head_dim; d++) {
+            double sum = 0;
+            for (i = 0; i < n_keys; i++) sum += score[i] * v[(size_t)(first + i) * (size_t)n_kv + (size_t)(group + d)];
+            o[j * head_dim + d] = sum;
+        }
+    }
+    naive_matvec(h, wo, bo, 0, n_embd, o, n_q);
+    if (after && naive_has("norms after")) naive_rms_norm(h, h, attn_post, n_embd, eps);
+    for (i = 0; i < n_embd; i++) x[i] += branch * h[i];
+
+    /* feed-forward */
+    memcpy(h, x, sizeof(double) * (size_t)n_embd);
+    if (ffn_norm) naive_rms_norm(h, x, ffn_norm, n_embd, eps);
+    if (n_expert) naive_experts(f, il, y, h, &w, n_embd, n_ff, one, router, ff);
+    else naive_feed_forward(f, y, h, &w, 0, n_embd, n_ff, ff);
+    if (after && naive_has("norms after")) naive_rms_norm(y, y, ffn_post, n_embd, eps);
+    for (i = 0; i < n_embd; i++) x[i] += branch * y[i];
+    free(h);
+    return NULL;
+}
 
 /* logits [n][n_vocab] for a GGUF file in memory */
 static const char *naive_logits_memory(const void *data, size_t bytes, const int32_t *ids, int n, double *logits)
@@ -289,30 +521,26 @@ static const char *naive_logits_memory(const void *data, size_t bytes, const int
     const naive_file *f = &file;
     const naive_tensor *embd, *out, *out_norm;
     const char *why;
-    double *x, *h, *q, *k, *v, *o, *y, *ff, *score, *c, *s, *router, eps, scale;
-    int n_layer, n_embd, n_head, n_head_kv, head_dim, n_rot, n_ff, n_vocab, n_expert, n_used, n_kv, halves, smollm3, pos, il, i, j, d, used;
+    double *x, *h, *kv, eps, scale, logit_scale, cap;
+    int n_layer, n_embd, n_kv = 0, n_vocab, pos, il, i;
+    size_t of_layer;
     memset(&file, 0, sizeof file);
     why = naive_parse(&file, (const unsigned char *)data, bytes);
     if (why) {
         naive_close(&file);
         return why;
     }
-    smollm3 = strcmp(f->family, "smollm3") == 0;
-    halves = strncmp(f->family, "qwen", 4) == 0;
     n_layer = (int)naive_number(f, "block_count", 0);
     n_embd = (int)naive_number(f, "embedding_length", 0);
-    n_head = (int)naive_number(f, "attention.head_count", 1);
-    n_head_kv = (int)naive_number(f, "attention.head_count_kv", n_head);
-    head_dim = (int)naive_number(f, "attention.key_length", n_embd / n_head);
-    n_rot = (int)naive_number(f, "rope.dimension_count", head_dim);
-    n_expert = (int)naive_number(f, "expert_count", 0);
-    n_used = (int)naive_number(f, "expert_used_count", 0);
-    n_ff = (int)naive_number(f, "feed_forward_length", 0);
-    if (n_expert) n_ff = (int)naive_number(f, "expert_feed_forward_length", n_ff);
     eps = naive_number(f, "attention.layer_norm_rms_epsilon", 0);
-    scale = naive_number(f, "attention.scale", 0);
-    if (scale == 0) scale = 1 / sqrt(head_dim);
-    n_kv = n_head_kv * head_dim;
+    scale = !naive_has("embedding scale") ? 1 : strncmp(f->family, "gemma", 5) == 0 ? sqrt(n_embd) : naive_number(f, "embedding_scale", 1);
+    logit_scale = naive_has("logit scale") ? naive_number(f, "logit_scale", 1) : 1;
+    cap = naive_has("logit cap") ? naive_number(f, "final_logit_softcapping", 0) : 0;
+    for (il = 0; il < n_layer; il++) {
+        int n_head = (int)naive_of_layer(f, "attention.head_count", il, 1), n_head_kv = (int)naive_of_layer(f, "attention.head_count_kv", il, n_head);
+        int head_dim = (int)naive_number(f, "attention.key_length", n_embd / (int)naive_of_layer(f, "attention.head_count", 0, 1));
+        if (n_head_kv * head_dim > n_kv) n_kv = n_head_kv * head_dim;
+    }
     embd = naive_tensor_of(f, -1, "token_embd.weight");
     out = naive_tensor_of(f, -1, "output.weight");
     out_norm = naive_tensor_of(f, -1, "output_norm.weight");
@@ -322,110 +550,24 @@ static const char *naive_logits_memory(const void *data, size_t bytes, const int
     }
     if (!out) out = embd;
     n_vocab = (int)embd->ne[1];
-
-    x = (double *)malloc(sizeof(double) * (size_t)(6 * n_embd + n_head * head_dim * 2 + 2 * n_ff + n + 2 * n_rot + n_expert + 64));
+    of_layer = (size_t)n * (size_t)n_kv;
+    x = (double *)malloc(sizeof(double) * (size_t)(2 * n_embd));
     h = x + n_embd;
-    y = h + n_embd;
-    q = y + n_embd;
-    o = q + n_head * head_dim;
-    ff = o + n_head * head_dim;
-    score = ff + 2 * n_ff;
-    c = score + n;
-    s = c + n_rot;
-    router = s + n_rot;
-    k = (double *)malloc(sizeof(double) * (size_t)n_layer * (size_t)n * (size_t)n_kv); /* [n_layer][n][n_kv] */
-    v = (double *)malloc(sizeof(double) * (size_t)n_layer * (size_t)n * (size_t)n_kv);
-
+    kv = (double *)malloc(sizeof(double) * (size_t)n_layer * of_layer * 2); /* [n_layer][2][n][n_kv] */
     for (pos = 0; pos < n && !why; pos++) {
+        double *row = logits + (size_t)pos * (size_t)n_vocab;
         if (ids[pos] < 0 || ids[pos] >= n_vocab) {
             why = "a token id outside the vocabulary";
             break;
         }
-        memcpy(x, embd->w + (size_t)ids[pos] * (size_t)n_embd, sizeof(double) * (size_t)n_embd);
-        naive_angles(f, n_rot, pos, c, s);
-        for (il = 0; il < n_layer; il++) {
-            const naive_tensor *attn_norm = naive_tensor_of(f, il, "attn_norm.weight"), *ffn_norm = naive_tensor_of(f, il, "ffn_norm.weight");
-            const naive_tensor *wqkv = naive_tensor_of(f, il, "attn_qkv.weight"), *bqkv = naive_tensor_of(f, il, "attn_qkv.bias");
-            const naive_tensor *wq = wqkv ? wqkv : naive_tensor_of(f, il, "attn_q.weight"), *bq = wqkv ? bqkv : naive_tensor_of(f, il, "attn_q.bias");
-            const naive_tensor *wk = wqkv ? wqkv : naive_tensor_of(f, il, "attn_k.weight"), *bk = wqkv ? bqkv : naive_tensor_of(f, il, "attn_k.bias");
-            const naive_tensor *wv = wqkv ? wqkv : naive_tensor_of(f, il, "attn_v.weight"), *bv = wqkv ? bqkv : naive_tensor_of(f, il, "attn_v.bias");
-            const naive_tensor *wo = naive_tensor_of(f, il, "attn_output.weight"), *bo = naive_tensor_of(f, il, "attn_output.bias");
-            const naive_tensor *q_norm = naive_tensor_of(f, il, "attn_q_norm.weight"), *k_norm = naive_tensor_of(f, il, "attn_k_norm.weight");
-            const naive_tensor *gate_inp = naive_tensor_of(f, il, "ffn_gate_inp.weight"), *w[3], *bias[3];
-            double *ki = k + ((size_t)il * (size_t)n + (size_t)pos) * (size_t)n_kv, *vi = v + ((size_t)il * (size_t)n + (size_t)pos) * (size_t)n_kv;
-            int turns = !smollm3 || (il + 1) % 4 != 0 || naive_rope_everywhere;
-            for (i = 0; i < 3; i++) {
-                static const char *const dense[3] = { "ffn_gate.weight", "ffn_up.weight", "ffn_down.weight" };
-                static const char *const experts[3] = { "ffn_gate_exps.weight", "ffn_up_exps.weight", "ffn_down_exps.weight" };
-                static const char *const biases[3] = { "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias" };
-                w[i] = naive_tensor_of(f, il, n_expert ? experts[i] : dense[i]);
-                bias[i] = n_expert ? NULL : naive_tensor_of(f, il, biases[i]);
-            }
-            if (!attn_norm || !ffn_norm || !wq || !wk || !wv || !wo || !w[0] || !w[1] || !w[2] || (n_expert && !gate_inp)) {
-                why = "a layer lacks a tensor in F32, F16 or BF16";
-                break;
-            }
-
-            /* attention: what the heads of this position ask, and what they offer to later ones */
-            naive_rms_norm(h, x, attn_norm, n_embd, eps);
-            naive_matvec(q, wq, bq, 0, n_head * head_dim, h, n_embd);
-            naive_matvec(ki, wk, bk, wqkv ? (uint64_t)(n_head * head_dim) : 0, n_kv, h, n_embd);
-            naive_matvec(vi, wv, bv, wqkv ? (uint64_t)(n_head * head_dim + n_kv) : 0, n_kv, h, n_embd);
-            for (j = 0; j < n_head; j++) {
-                if (q_norm) naive_rms_norm(q + j * head_dim, q + j * head_dim, q_norm, head_dim, eps);
-                if (turns) naive_rope(q + j * head_dim, n_rot, halves, c, s);
-            }
-            for (j = 0; j < n_head_kv; j++) {
-                if (k_norm) naive_rms_norm(ki + j * head_dim, ki + j * head_dim, k_norm, head_dim, eps);
-                if (turns) naive_rope(ki + j * head_dim, n_rot, halves, c, s);
-            }
-            for (j = 0; j < n_head; j++) {
-                size_t group = (size_t)(j / (n_head / n_head_kv) * head_dim); /* several query heads share one of keys and values */
-                const double *kj = k + (size_t)il * (size_t)n * (size_t)n_kv + group, *vj = v + (size_t)il * (size_t)n * (size_t)n_kv + group;
-                for (i = 0; i <= pos; i++) {
-                    double sum = 0;
-                    for (d = 0; d < head_dim; d++) sum += q[j * head_dim + d] * kj[(size_t)i * (size_t)n_kv + (size_t)d];
-                    score[i] = sum * scale;
-                }
-                naive_softmax(score, pos + 1);
-                for (d = 0; d < head_dim; d++) {
-                    double sum = 0;
-                    for (i = 0; i <= pos; i++) sum += score[i] * vj[(size_t)i * (size_t)n_kv + (size_t)d];
-                    o[j * head_dim + d] = sum;
-                }
-            }
-            naive_matvec(h, wo, bo, 0, n_embd, o, n_head * head_dim);
-            for (i = 0; i < n_embd; i++) x[i] += h[i];
-
-            /* feed-forward, or the best experts weighted by the router */
-            naive_rms_norm(h, x, ffn_norm, n_embd, eps);
-            if (!n_expert) {
-                naive_swiglu(y, h, w, bias, 0, n_embd, n_ff, ff);
-                for (i = 0; i < n_embd; i++) x[i] += y[i];
-            } else {
-                double sum = 0, taken[64];
-                int chosen[64];
-                naive_matvec(router, gate_inp, NULL, 0, n_expert, h, n_embd);
-                naive_softmax(router, n_expert);
-                for (used = 0; used < n_used && used < 64; used++) {
-                    int best = 0;
-                    for (i = 1; i < n_expert; i++) if (router[i] > router[best]) best = i;
-                    chosen[used] = best;
-                    sum += taken[used] = router[best];
-                    router[best] = -1;
-                }
-                while (used--) {
-                    naive_swiglu(y, h, w, bias, chosen[used], n_embd, n_ff, ff);
-                    for (i = 0; i < n_embd; i++) x[i] += y[i] * (taken[used] / sum);
-                }
-            }
-        }
+        for (i = 0; i < n_embd; i++) x[i] = scale * embd->w[(size_t)ids[pos] * (size_t)n_embd + (size_t)i];
+        for (il = 0; il < n_layer && !why; il++) why = naive_layer(f, il, pos, n, x, kv + (size_t)il * 2 * of_layer, kv + ((size_t)il * 2 + 1) * of_layer);
         naive_rms_norm(h, x, out_norm, n_embd, eps);
-        naive_matvec(logits + (size_t)pos * (size_t)n_vocab, out, naive_tensor_of(f, -1, "output.bias"), 0, n_vocab, h, n_embd);
+        naive_matvec(row, out, naive_tensor_of(f, -1, "output.bias"), 0, n_vocab, h, n_embd);
+        for (i = 0; i < n_vocab; i++) row[i] = naive_cap(row[i] / logit_scale, cap);
     }
     free(x);
-    free(k);
-    free(v);
+    free(kv);
     naive_close(&file);
     return why;
 }
