@@ -163,7 +163,7 @@ SMOLQ_API smolq_result smolq_open(const char *path, const smolq_open_options *op
              (unsigned)opened->info.n_tensors_used, (unsigned)opened->info.n_tensors, (unsigned)opened->info.n_tensors_quantized, (unsigned)opened->info.n_tensors_float,
              (double)opened->info.mapped_bytes / (opened->info.mapped_bytes >> 30 ? 1 << 30 : 1 << 20), opened->info.mapped_bytes >> 30 ? "GiB" : "MiB", (unsigned long long)opened->info.dequantized_bytes, smolq_device_report(opened->device),
              opened->info.exact ? "yes" : "no", opened->info.open_ms);
-    if (mine.log) mine.log(mine.user, SMOLQ_LOG_INFO, opened->report);
+    if (mine.log) (mine.log)(mine.user, SMOLQ_LOG_INFO, opened->report);
     *model = opened;
     return SMOLQ_OK;
 }
