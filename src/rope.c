@@ -97,9 +97,9 @@ typedef struct smolq__rope {
 enum { SMOLQ__ROPE_SHORT_CONTEXT, SMOLQ__ROPE_LONG_CONTEXT, SMOLQ__ROPE_LOCAL, SMOLQ__ROPE_COUNT };
 
 /* The pair whose wave turns `turns` times within the original context (Peng et al. 2023, YaRN, eq. 17 and the text below it). */
-static double smolq__yarn_pair(const smolq__hparams *hp, double turns)
+static double smolq__yarn_pair(const smolq__hparams *hp, double base, double turns)
 {
-    return hp->n_rot * (smolq__log64((double)hp->n_ctx_orig / (turns * 6.283185307179586)) / (2 * smolq__log64(hp->freq_base)));
+    return hp->n_rot * (smolq__log64((double)hp->n_ctx_orig / (turns * 6.283185307179586)) / (2 * smolq__log64(base)));
 }
 
 static double smolq__clamp01(double x) { return x < 0 ? 0 : x > 1 ? 1 : x; }
@@ -123,8 +123,8 @@ static int smolq__rope_set(smolq__rope *rope, smolq__heap *heap, const smolq__hp
     rope->frequency = (double *)smolq__alloc(heap, (uint64_t)rope->n_half * sizeof *rope->frequency);
     if (!rope->frequency) return 0;
     if (yarn) {
-        low = smolq__yarn_pair(hp, hp->yarn_beta_fast > 0 ? hp->yarn_beta_fast : 32);
-        high = smolq__yarn_pair(hp, hp->yarn_beta_slow > 0 ? hp->yarn_beta_slow : 1);
+        low = smolq__yarn_pair(hp, base, hp->yarn_beta_fast > 0 ? hp->yarn_beta_fast : 32);
+        high = smolq__yarn_pair(hp, base, hp->yarn_beta_slow > 0 ? hp->yarn_beta_slow : 1);
         low = smolq__floor64(low) < 0 ? 0 : smolq__floor64(low);
         high = -smolq__floor64(-high) > hp->n_rot - 1 ? hp->n_rot - 1 : -smolq__floor64(-high);
         rope->magnitude *= smolq__yarn_magnitude(hp);
