@@ -52,6 +52,7 @@ typedef struct model_spec {
     int         n_rot;          /* rotated numbers of a head [all] */
     int         fused;          /* attn_qkv, ffn_up with the gate's rows, ffn_gate_up_exps (phi3 has the first two by itself); without experts, the same weights */
     int         long_short;     /* rope_factors_long and rope_factors_short (phi3 has them by itself) */
+    int         keep_shapes;    /* extra does not change the shapes of tensors: a file whose keys and tensors differ */
     build_extra extra[12];
 } model_spec;
 
@@ -141,7 +142,7 @@ static void build_own_f32(build_file *f, const model_spec *s, const char *key, d
 static int build_of_layer(const model_spec *s, const char *key, int il, int otherwise)
 {
     const build_extra *e = build_extra_of(s, key);
-    if (!e || e->kind == 0) return otherwise;
+    if (!e || e->kind == 0 || s->keep_shapes) return otherwise;
     return e->n == 0 ? (int)e->value : e->list[il % (e->n < 0 ? -e->n : e->n)];
 }
 
@@ -391,7 +392,7 @@ static void build_layer(build_file *f, const model_spec *s, int il, int head_dim
     static const char *const dense[3] = { "ffn_gate", "ffn_up", "ffn_down" };
     int gemma = strncmp(s->family, "gemma", 5) == 0, olmo2 = build_is(s, "olmo2"), oss = build_is(s, "gpt-oss"), phi3 = build_is(s, "phi3");
     int n_head = build_of_layer(s, "attention.head_count", il, s->n_head), n_q = n_head * head_dim;
-    int n_head_kv = build_of_layer(s, "attention.head_count_kv", il, build_extra_of(s, "attention.head_count_kv") ? n_head : s->n_head_kv), n_kv = n_head_kv * head_dim;
+    int n_head_kv = build_of_layer(s, "attention.head_count_kv", il, build_extra_of(s, "attention.head_count_kv") && !s->keep_shapes ? n_head : s->n_head_kv), n_kv = n_head_kv * head_dim;
     int n_ff = s->n_expert ? s->n_ff : build_of_layer(s, "feed_forward_length", il, s->n_ff), n_qkv = n_q + 2 * n_kv, i;
     uint64_t rows = (uint64_t)s->n_embd; /* a row of weights is so long */
     double in = 1 / sqrt(s->n_embd);

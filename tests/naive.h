@@ -278,7 +278,7 @@ static void naive_angles(const naive_file *f, int n_rot, int position, int n_ctx
         length *= naive_number(f, "rope.scaling.yarn_attn_factor", 1);
     }
     for (i = 0; i < n_rot / 2; i++) {
-        double angle = position * pow(base, -2.0 * i / n_rot) / (divisors ? divisors->w[i] : 1);
+        double angle = position * pow(base, -2.0 * i / n_rot) / (divisors && (uint64_t)i < divisors->ne[0] ? divisors->w[i] : 1);
         if (yarn) {
             double ramp = (i - low) / (high - low > 0.001 ? high - low : 0.001); /* 0: turn as trained, 1: slower by factor */
             ramp = !naive_has("yarn ramp") || ramp > 1 ? 1 : ramp < 0 ? 0 : ramp;
