@@ -1083,21 +1083,21 @@ static void malformed_keys(void)
 
 /* ---- docs/families.md ---- */
 
-/*    family      models                                     golden files that prove it */
-static const struct { const char *family, *models, *golden; } documented[] = {
-    { "llama",    "Llama 1 to 3, Mistral, Mixtral, TinyLlama, SmolLM2", "logits/llama-spm logits/llama3" },
-    { "smollm3",  "SmolLM3",                                 "logits/smollm3" },
-    { "mistral3", "Ministral 3",                             "logits2/mistral3" },
-    { "granite",  "Granite 3",                               "logits2/granite" },
-    { "qwen2",    "Qwen2, Qwen2.5, R1 distills",             "logits/qwen2 logits/qwen2-odd" },
-    { "qwen2moe", "Qwen1.5-MoE, Qwen2-57B-A14B",             "logits2/qwen2moe" },
-    { "qwen3",    "Qwen3",                                   "logits/qwen3" },
-    { "qwen3moe", "Qwen3-30B-A3B",                           "logits/qwen3moe" },
-    { "gemma2",   "Gemma 2",                                 "logits2/gemma2" },
-    { "gemma3",   "Gemma 3 (text)",                          "logits2/gemma3" },
-    { "phi3",     "Phi-3, Phi-3.5, Phi-4",                   "logits2/phi3" },
-    { "olmo2",    "OLMo 2, OLMo 3",                          "logits2/olmo2" },
-    { "gpt-oss",  "gpt-oss",                                 "logits2/gpt-oss" },
+/*    family      models                                               golden files that prove it          what its files bring, which needs no column */
+static const struct { const char *family, *models, *golden, *files; } documented[] = {
+    { "llama",    "Llama 1 to 3, Mistral, Mixtral, TinyLlama, SmolLM2", "logits/llama-spm logits/llama3",   "rope_freqs (Llama 3), experts (Mixtral)" },
+    { "smollm3",  "SmolLM3",                                            "logits/smollm3",                   "" },
+    { "mistral3", "Ministral 3",                                        "logits2/mistral3",                 "attention temperature, YaRN" },
+    { "granite",  "Granite 3",                                          "logits2/granite",                  "scales of embeddings, branches, attention" },
+    { "qwen2",    "Qwen2, Qwen2.5, R1 distills",                        "logits/qwen2 logits/qwen2-odd",    "" },
+    { "qwen2moe", "Qwen1.5-MoE, Qwen2-57B-A14B",                        "logits2/qwen2moe",                 "" },
+    { "qwen3",    "Qwen3",                                              "logits/qwen3",                     "heads wider than n_embd / n_head" },
+    { "qwen3moe", "Qwen3-30B-A3B",                                      "logits/qwen3moe",                  "heads wider than n_embd / n_head" },
+    { "gemma2",   "Gemma 2",                                            "logits2/gemma2",                   "" },
+    { "gemma3",   "Gemma 3 (text)",                                     "logits2/gemma3",                   "linear scaling (4B and larger)" },
+    { "phi3",     "Phi-3, Phi-3.5, Phi-4",                              "logits2/phi3",                     "fused tensors, long and short RoPE factors, partial rotation (Phi-4-mini)" },
+    { "olmo2",    "OLMo 2, OLMo 3",                                     "logits2/olmo2",                    "window and YaRN (OLMo 3)" },
+    { "gpt-oss",  "gpt-oss",                                            "logits2/gpt-oss",                  "YaRN, biases everywhere, MXFP4" },
 };
 enum { N_FAMILIES = sizeof smolq__families / sizeof *smolq__families, N_DOCUMENTED = sizeof documented / sizeof *documented };
 
@@ -1128,16 +1128,16 @@ static void describe_family(described *d, const smolq__family *f)
     if (f->norms == SMOLQ__NORMS_LATE) describe(d, "norms LATE", "the feed-forward's norm is named post_attention_norm");
     if (f->qk == SMOLQ__QK_HEAD) describe(d, "qk HEAD", "norm of each head of Q and K");
     if (f->qk == SMOLQ__QK_WHOLE) describe(d, "qk WHOLE", "norm of Q and K over all heads");
-    describe_number(d, "window", f->window, "windows, none in every %dth layer");
+    describe_number(d, "window", f->window, "windows by a period of %d");
     if (f->local == SMOLQ__LOCAL_PLAIN) describe(d, "local PLAIN", "rotation never stretched in layers with a window");
-    describe_number(d, "base", (int)f->base, "there of base %d");
+    describe_number(d, "base", (int)f->base, "its base there is %d");
     if (f->gate == SMOLQ_GATE_GELU) describe(d, "gate GELU", "GELU");
     if (f->gate == SMOLQ_GATE_OAI) describe(d, "gate OAI", "clamped gate");
     if (f->router == SMOLQ_ROUTER_CHOSEN) describe(d, "router CHOSEN", "softmax of the chosen experts");
     describe_number(d, "odd", f->odd, "another attention scale with %d layers");
     if (f->bias) describe(d, "bias", "biases of Q, K and V");
     if (f->moe) describe(d, "moe", "always experts");
-    if (!f->norm) describe(d, "no norm", f->router == SMOLQ_ROUTER_CHOSEN ? "whose weights sum to 1 by themselves" : "experts' weights not scaled to sum to 1");
+    if (!f->norm) describe(d, "norm 0", f->router == SMOLQ_ROUTER_CHOSEN ? "its weights as they are" : "experts' weights not scaled to sum to 1");
     if (f->share) describe(d, "share", "a shared expert");
     if (f->sinks) describe(d, "sinks", "attention sinks");
     if (f->root) describe(d, "root", "embeddings times sqrt(n_embd)");
@@ -1149,17 +1149,18 @@ static void describe_family(described *d, const smolq__family *f)
 static size_t families_table(char *text, size_t capacity)
 {
     size_t f, k, n = 0;
-    n += (size_t)snprintf(text + n, capacity - n, "| family | models | what is special beside llama | columns | golden files |\n|---|---|---|---|---|\n");
+    n += (size_t)snprintf(text + n, capacity - n, "| family | models | special in its row | columns | its files bring | golden files |\n|---|---|---|---|---|---|\n");
     for (f = 0; f < N_FAMILIES; f++) {
         described d;
-        const char *models = "?", *golden = "?";
+        const char *models = "?", *golden = "?", *files = "?";
         describe_family(&d, &smolq__families[f]);
         for (k = 0; k < N_DOCUMENTED; k++)
             if (strcmp(documented[k].family, smolq__families[f].name) == 0) {
                 models = documented[k].models;
                 golden = documented[k].golden;
+                files = documented[k].files;
             }
-        n += (size_t)snprintf(text + n, capacity - n, "| %s | %s | %s | %s | %s |\n", smolq__families[f].name, models, d.words[0] ? d.words : "nothing", d.columns[0] ? d.columns : "none", golden);
+        n += (size_t)snprintf(text + n, capacity - n, "| %s | %s | %s | %s | %s | %s |\n", smolq__families[f].name, models, d.words, d.columns, files, golden);
     }
     return n;
 }
