@@ -14,8 +14,8 @@ shared=${SMOLQ_SHARED-../shared/data}
 strict='-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror'
 failed=0
 s=$(mktemp -d) || exit 1
-WINEPREFIX=$s/wine WINEDEBUG=-all
-export WINEPREFIX WINEDEBUG
+WINEPREFIX=$s/wine WINEDEBUG=-all WINEDLLOVERRIDES="mscoree=;mshtml="
+export WINEPREFIX WINEDEBUG WINEDLLOVERRIDES
 trap 'if [ -d "$s/wine" ]; then wineserver -k 2>/dev/null; wineserver -w 2>/dev/null; fi; rm -rf "$s"' EXIT
 echo "seed $seed"
 

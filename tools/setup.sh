@@ -17,6 +17,7 @@ table="
         test  | links x86_64-w64-mingw32-gcc                        | gcc-mingw-w64-x86-64                           | the Windows build
         test  | links aarch64-linux-gnu-gcc                         | gcc-aarch64-linux-gnu libc6-dev-arm64-cross    | the ARM build
         test  | command -v qemu-aarch64-static                      | qemu-user-static                               | running the ARM build
+        test  | command -v wine                             | wine wine64                                    | running the Windows build
         test  | command -v python3                                  | python3                                        | checking that JSON is JSON
         lint  | command -v clang-format                             | clang-format                                   | formatting
         lint  | command -v clang                                    | clang                                          | the second compiler
