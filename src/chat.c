@@ -15,18 +15,20 @@
  * a conversation, the model's reply with its end token, and what is rendered with `continued` are the whole conversation.
  *
  * There is no clock here.  Templates that write today's date get their own default (Llama 3.1, 3.2: 26 Jul 2024) or no date (SmolLM3's line is
- * left out, Mistral's dated default system text too).  Templates refuse some orders of roles; we take any, but a system message has to come
+ * left out, Granite's and gpt-oss's too, and so are Mistral's default system texts).  Templates refuse some orders of roles; we take any, but a system message has to come
  * first where it isn't a turn of its own.  Trimming is that of ASCII white space.  Tools are left to a real template engine. */
 #pragma once
 #include "tokenizer.c"
 
 #define SMOLQ__C(token)  "\1" token "\2" /* a control token */
 #define SMOLQ__END_TOKEN "\3"            /* the vocabulary's end token: eos */
+#define SMOLQ__BOS_TOKEN "\4"            /* its begin token, for vocabularies that don't add it themselves */
 
 enum { SMOLQ__SYSTEM_TURN, SMOLQ__SYSTEM_SMOLLM3, SMOLQ__SYSTEM_IN_FIRST, SMOLQ__SYSTEM_IN_LAST }; /* a turn, or before the text of a user's */
 enum { SMOLQ__TRIM_SYSTEM = 1, SMOLQ__TRIM_USER = 2, SMOLQ__TRIM_REPLY = 4, SMOLQ__TRIM_ALL = 7,
        SMOLQ__NO_LINES = 8,    /* replies without leading newlines */
-       SMOLQ__NO_THOUGHTS = 16 /* earlier replies without what stands before </think> */
+       SMOLQ__NO_THOUGHTS = 16, /* earlier replies without what stands before </think> */
+       SMOLQ__OPENING = 32     /* the preamble stands before the system turn, and where there is none */
 };
 
 typedef struct smolq__chat {
@@ -52,6 +54,13 @@ typedef struct smolq__chat {
 #define SMOLQ__INST         SMOLQ__C("[INST]")
 #define SMOLQ__INST_END     SMOLQ__C("[/INST]")
 #define SMOLQ__SMOLLM3      SMOLQ__IM("system") "## Metadata\n\nKnowledge Cutoff Date: June 2025\nReasoning Mode: "
+
+#define SMOLQ__ROLE(role)   SMOLQ__C("<|start_of_role|>") role SMOLQ__C("<|end_of_role|>")
+#define SMOLQ__ROLE_END     SMOLQ__C("<|end_of_text|>")
+#define SMOLQ__ROLE_TURNS   { SMOLQ__ROLE("system"), SMOLQ__ROLE_END }, { SMOLQ__ROLE("user"), SMOLQ__ROLE_END }, { SMOLQ__ROLE("assistant"), SMOLQ__ROLE_END }, "\n", SMOLQ__ROLE("assistant")
+#define SMOLQ__SAYS(role)   SMOLQ__C("<|start|>") role SMOLQ__C("<|message|>")
+#define SMOLQ__FINAL        SMOLQ__C("<|channel|>") "final" SMOLQ__C("<|message|>")
+#define SMOLQ__SEP(role)    SMOLQ__C("<|im_start|>") role SMOLQ__C("<|im_sep|>")
 
 /* Rows of one name are variants; the first whose marks are there is taken, and of a name that the caller gives without a template the last. */
 static const smolq__chat smolq__chats[] = {
@@ -95,12 +104,31 @@ static const smolq__chat smolq__chats[] = {
     { "zephyr", "<|user|>\n<|assistant|>\nmessage['content'] + eos_token\n!<|end|>\n!message['content'] + '\\n'", /* TinyLlama too */
       SMOLQ__SYSTEM_TURN, 0, { SMOLQ__C("<|system|>") "\n", SMOLQ__END_TOKEN }, { SMOLQ__C("<|user|>") "\n", SMOLQ__END_TOKEN }, { SMOLQ__C("<|assistant|>") "\n", SMOLQ__END_TOKEN }, "\n",
       SMOLQ__C("<|assistant|>") "\n", NULL, NULL, NULL },
+    { "phi3", "'<|' + message['role'] + '|>' + message['content']\n<|assistant|>\n<|end|>", /* Phi-4-mini: no newlines */
+      SMOLQ__SYSTEM_TURN, 0, { SMOLQ__C("<|system|>"), SMOLQ__C("<|end|>") }, { SMOLQ__C("<|user|>"), SMOLQ__C("<|end|>") }, { SMOLQ__C("<|assistant|>"), SMOLQ__C("<|end|>") }, "",
+      SMOLQ__C("<|assistant|>"), NULL, NULL, NULL },
     { "phi3", "<|user|>\n<|assistant|>\n<|end|>",
       SMOLQ__SYSTEM_TURN, 0, { SMOLQ__C("<|system|>") "\n", SMOLQ__C("<|end|>") }, { SMOLQ__C("<|user|>") "\n", SMOLQ__C("<|end|>") },
       { SMOLQ__C("<|assistant|>") "\n", SMOLQ__C("<|end|>") }, "\n", SMOLQ__C("<|assistant|>") "\n", NULL, NULL, NULL },
     { "gemma", "<start_of_turn>",
       SMOLQ__SYSTEM_IN_FIRST, SMOLQ__TRIM_USER | SMOLQ__TRIM_REPLY, { "", "\n\n" }, { SMOLQ__C("<start_of_turn>") "user\n", SMOLQ__C("<end_of_turn>") },
       { SMOLQ__C("<start_of_turn>") "model\n", SMOLQ__C("<end_of_turn>") }, "\n", SMOLQ__C("<start_of_turn>") "model\n", NULL, NULL, NULL },
+    { "granite", "<|start_of_role|>\nKnowledge Cutoff Date: April 2024. Today's Date", /* 3.3 */
+      SMOLQ__SYSTEM_TURN, 0, SMOLQ__ROLE_TURNS, NULL, NULL, "Knowledge Cutoff Date: April 2024. You are Granite, developed by IBM. You are a helpful AI assistant." },
+    { "granite", "<|start_of_role|>\nYou are a helpful assistant. Please ensure responses are professional, accurate, and safe.", /* 4.0 */
+      SMOLQ__SYSTEM_TURN, 0, SMOLQ__ROLE_TURNS, NULL, NULL, "You are a helpful assistant. Please ensure responses are professional, accurate, and safe." },
+    { "granite", "<|start_of_role|>",
+      SMOLQ__SYSTEM_TURN, 0, SMOLQ__ROLE_TURNS, NULL, NULL, NULL },
+    { "gpt-oss", "<|start|>\n<|message|>\n<|channel|>", /* Harmony: thinking goes to a channel of its own, and without it the reply is opened in the final one */
+      SMOLQ__SYSTEM_TURN, SMOLQ__OPENING, { SMOLQ__SAYS("developer") "# Instructions\n\n", "\n\n" SMOLQ__C("<|end|>") }, { SMOLQ__SAYS("user"), SMOLQ__C("<|end|>") },
+      { SMOLQ__C("<|start|>") "assistant" SMOLQ__FINAL, SMOLQ__C("<|end|>") }, "", SMOLQ__C("<|start|>") "assistant", SMOLQ__FINAL,
+      SMOLQ__SAYS("system") "You are ChatGPT, a large language model trained by OpenAI.\nKnowledge cutoff: 2024-06\n\nReasoning: medium\n\n"
+      "# Valid channels: analysis, commentary, final. Channel must be included for every message." SMOLQ__C("<|end|>"), NULL },
+    { "olmo2", "<|user|>\n<|assistant|>\nmessage['content'] + '\\n'\nmessage['content'] + eos_token", /* Tulu's: only replies have an end token */
+      SMOLQ__SYSTEM_TURN, SMOLQ__OPENING, { SMOLQ__C("<|system|>") "\n", "" }, { SMOLQ__C("<|user|>") "\n", "" }, { SMOLQ__C("<|assistant|>") "\n", SMOLQ__END_TOKEN }, "\n",
+      SMOLQ__C("<|assistant|>") "\n", NULL, SMOLQ__BOS_TOKEN, NULL },
+    { "phi4", "<|im_start|>\n<|im_sep|>",
+      SMOLQ__SYSTEM_TURN, 0, { SMOLQ__SEP("system"), SMOLQ__IM_END }, { SMOLQ__SEP("user"), SMOLQ__IM_END }, { SMOLQ__SEP("assistant"), SMOLQ__IM_END }, "", SMOLQ__SEP("assistant"), NULL, NULL, NULL },
 };
 
 /* SmolLM3's instructions when there are none, in its two modes; the words are the template's. */
@@ -230,7 +258,8 @@ static void smolq__chat_control(smolq__chat_writer *w, int32_t id)
 static void smolq__chat_piece(smolq__chat_writer *w, const char *piece)
 {
     while (piece && *piece) {
-        size_t n = strcspn(piece, "\1\3");
+        const smolq_vocab_facts *facts = smolq_vocab_info(w->vocab);
+        size_t n = strcspn(piece, "\1\3\4");
         smolq__chat_text(w, piece, n);
         piece += n;
         if (*piece == '\1') {
@@ -242,9 +271,11 @@ static void smolq__chat_piece(smolq__chat_writer *w, const char *piece)
             else smolq__chat_text(w, piece, n);
             piece += n + 1;
         } else if (*piece == '\3') {
-            int32_t eos = smolq_vocab_info(w->vocab)->eos;
-            if (eos >= 0) smolq__chat_control(w, eos);
+            if (facts->eos >= 0) smolq__chat_control(w, facts->eos);
             else if (w->result == SMOLQ_OK) w->result = smolq__fail(w->err, SMOLQ_E_MISSING, "chat format %s ends turns with the end token, and the vocabulary has none", w->row->name);
+            piece++;
+        } else if (*piece == '\4') {
+            if (!facts->adds_bos && facts->bos >= 0) smolq__chat_control(w, facts->bos);
             piece++;
         }
     }
@@ -327,11 +358,11 @@ static void smolq__chat_render(smolq__chat_writer *w, const smolq_message *messa
     size_t i, host = 0; /* the user's message that takes the system message in */
     smolq__text text = { NULL, 0 };
     if (!o->continued && facts->adds_bos && facts->bos >= 0) smolq__chat_control(w, facts->bos);
-    if (o->continued) smolq__chat_piece(w, row->between);
+    smolq__chat_piece(w, o->continued ? row->between : row->flags & SMOLQ__OPENING ? row->preamble : NULL);
     if (!folds && (has_system || (row->default_system && !o->continued))) {
         if (has_system) text = smolq__message_text(row, &messages[0]);
         smolq__chat_piece(w, row->system[0]);
-        if (!o->continued) smolq__chat_piece(w, row->preamble);
+        if (!o->continued && !(row->flags & SMOLQ__OPENING)) smolq__chat_piece(w, row->preamble);
         if (row->system_kind == SMOLQ__SYSTEM_SMOLLM3) think = smolq__smollm3(w, text, think);
         else if (has_system) smolq__chat_text(w, text.p, text.n);
         else smolq__chat_piece(w, row->default_system);

@@ -22,7 +22,8 @@ static void put_text(bytes *b, const char *s, size_t n) { put_u64(b, n); put(b, 
 static void put_key(bytes *b, const char *key, uint32_t type) { put_text(b, key, strlen(key)); put_u32(b, type); }
 
 static const char *const control_tokens[] = { "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "[INST]", "[/INST]",
-    "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "<|end|>", "<start_of_turn>", "<end_of_turn>", "<think>", "</think>" }; /* the last two of type USER; <|user|> and so on are text */
+    "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "<|end|>", "<start_of_turn>", "<end_of_turn>", "<|start_of_role|>", "<|end_of_role|>", "<|end_of_text|>", "<|start|>", "<|message|>", "<|channel|>", "<|return|>", "<|call|>", "<|im_sep|>",
+    "<think>", "</think>" }; /* the last two of type USER; <|user|> and so on are text */
 enum { N_CONTROL = sizeof control_tokens / sizeof *control_tokens, LINES = 256 + N_CONTROL, N_TOKENS };
 
 static bytes file; /* borrowed by the vocabulary that is open */
@@ -259,6 +260,46 @@ static const struct row { const char *file, *marks, *format, *turns; int think; 
       "<start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\nHello!<end_of_turn>\n<start_of_turn>user\nBye<end_of_turn>\n<start_of_turn>model\n" },
     { NULL, "{%- if messages[0]['role'] == 'system' -%}{%- set first_user_prefix = messages[0]['content'] + '\\n\\n' -%}{%- set loop_messages = messages[1:] -%}{%- else -%}{%- set first_user_prefix = '' -%}{%- set loop_messages = messages -%}{%- endif -%}{%- for message in loop_messages -%}{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\\n' + (first_user_prefix if loop.first else '') }}{{ message['content'] | trim }}{{ '<end_of_turn>\\n' }}{%- endfor -%}{%- if add_generation_prompt -%}{{'<start_of_turn>model\\n'}}{%- endif -%}", "gemma", "sua-", 0,
       "<start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\nHello!<end_of_turn>" },
+    /* Granite 3.3, 4.0 and 4.1, gpt-oss and Ministral 3 as their published templates render, without the line or words of the date; OLMo 2, Phi-4 and
+     * Phi-4-mini by their templates' texts */
+    { NULL, "<|start_of_role|> Knowledge Cutoff Date: April 2024. Today's Date: ", "granite", "u", 0,
+      "<|start_of_role|>system<|end_of_role|>Knowledge Cutoff Date: April 2024. You are Granite, developed by IBM. You are a helpful AI assistant.<|end_of_text|>\n<|start_of_role|>user<|end_of_role|>Hi<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>" },
+    { NULL, "<|start_of_role|> Knowledge Cutoff Date: April 2024. Today's Date: ", "granite", "suau", 0,
+      "<|start_of_role|>system<|end_of_role|>Be brief.<|end_of_text|>\n<|start_of_role|>user<|end_of_role|>Hi<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>Hello!<|end_of_text|>\n<|start_of_role|>user<|end_of_role|>\n\nBye <|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>" },
+    { NULL, "<|start_of_role|> Knowledge Cutoff Date: April 2024. Today's Date: ", "granite", "sua-", 0,
+      "<|start_of_role|>system<|end_of_role|>Be brief.<|end_of_text|>\n<|start_of_role|>user<|end_of_role|>Hi<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>Hello!<|end_of_text|>" },
+    { NULL, "<|start_of_role|> You are a helpful assistant. Please ensure responses are professional, accurate, and safe.", "granite", "u", 0,
+      "<|start_of_role|>system<|end_of_role|>You are a helpful assistant. Please ensure responses are professional, accurate, and safe.<|end_of_text|>\n<|start_of_role|>user<|end_of_role|>Hi<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>" },
+    { NULL, "<|start_of_role|> You are a helpful assistant. Please ensure responses are professional, accurate, and safe.", "granite", "suau", 0,
+      "<|start_of_role|>system<|end_of_role|>Be brief.<|end_of_text|>\n<|start_of_role|>user<|end_of_role|>Hi<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>Hello!<|end_of_text|>\n<|start_of_role|>user<|end_of_role|>\n\nBye <|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>" },
+    { NULL, "<|start_of_role|> You are a helpful assistant. Please ensure responses are professional, accurate, and safe.", "granite", "sua-", 0,
+      "<|start_of_role|>system<|end_of_role|>Be brief.<|end_of_text|>\n<|start_of_role|>user<|end_of_role|>Hi<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>Hello!<|end_of_text|>" },
+    { NULL, "<|start_of_role|>", "granite", "u", 0,
+      "<|start_of_role|>user<|end_of_role|>Hi<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>" },
+    { NULL, "<|start_of_role|>", "granite", "suau", 0,
+      "<|start_of_role|>system<|end_of_role|>Be brief.<|end_of_text|>\n<|start_of_role|>user<|end_of_role|>Hi<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>Hello!<|end_of_text|>\n<|start_of_role|>user<|end_of_role|>\n\nBye <|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>" },
+    { NULL, "<|start_of_role|>", "granite", "sua-", 0,
+      "<|start_of_role|>system<|end_of_role|>Be brief.<|end_of_text|>\n<|start_of_role|>user<|end_of_role|>Hi<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>Hello!<|end_of_text|>" },
+    { NULL, "<|start|> <|message|> <|channel|>", "gpt-oss", "u", 1,
+      "<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\nKnowledge cutoff: 2024-06\n\nReasoning: medium\n\n# Valid channels: analysis, commentary, final. Channel must be included for every message.<|end|><|start|>user<|message|>Hi<|end|><|start|>assistant" },
+    { NULL, "<|start|> <|message|> <|channel|>", "gpt-oss", "u", 0,
+      "<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\nKnowledge cutoff: 2024-06\n\nReasoning: medium\n\n# Valid channels: analysis, commentary, final. Channel must be included for every message.<|end|><|start|>user<|message|>Hi<|end|><|start|>assistant<|channel|>final<|message|>" },
+    { NULL, "<|start|> <|message|> <|channel|>", "gpt-oss", "suau", 1,
+      "<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\nKnowledge cutoff: 2024-06\n\nReasoning: medium\n\n# Valid channels: analysis, commentary, final. Channel must be included for every message.<|end|><|start|>developer<|message|># Instructions\n\nBe brief.\n\n<|end|><|start|>user<|message|>Hi<|end|><|start|>assistant<|channel|>final<|message|>Hello!<|end|><|start|>user<|message|>\n\nBye <|end|><|start|>assistant" },
+    { NULL, "<|start|> <|message|> <|channel|>", "gpt-oss", "+u", 1,
+      "<|start|>user<|message|>Hi<|end|><|start|>assistant" },
+    { NULL, "'<|user|>\\n' + message['content'] + '\\n' '<|assistant|>\\n' + message['content'] + eos_token + '\\n'", "olmo2", "u", 0,
+      "<s><|user|>\nHi\n<|assistant|>\n" },
+    { NULL, "'<|user|>\\n' + message['content'] + '\\n' '<|assistant|>\\n' + message['content'] + eos_token + '\\n'", "olmo2", "suau", 0,
+      "<s><|system|>\nBe brief.\n<|user|>\nHi\n<|assistant|>\nHello!</s>\n<|user|>\n\n\nBye \n<|assistant|>\n" },
+    { NULL, "'<|user|>\\n' + message['content'] + '\\n' '<|assistant|>\\n' + message['content'] + eos_token + '\\n'", "olmo2", "sua-", 0,
+      "<s><|system|>\nBe brief.\n<|user|>\nHi\n<|assistant|>\nHello!</s>" },
+    { NULL, "'<|im_start|>user<|im_sep|>' + message['content'] + '<|im_end|>'", "phi4", "suau", 0,
+      "<|im_start|>system<|im_sep|>Be brief.<|im_end|><|im_start|>user<|im_sep|>Hi<|im_end|><|im_start|>assistant<|im_sep|>Hello!<|im_end|><|im_start|>user<|im_sep|>\n\nBye <|im_end|><|im_start|>assistant<|im_sep|>" },
+    { NULL, "{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }} '<|assistant|>'", "phi3", "suau", 0,
+      "<|system|>Be brief.<|end|><|user|>Hi<|end|><|assistant|>Hello!<|end|><|user|>\n\nBye <|end|><|assistant|>" },
+    { NULL, "[SYSTEM_PROMPT] '[INST]' [THINK]", "mistral", "suau", 0,
+      "[SYSTEM_PROMPT]Be brief.[/SYSTEM_PROMPT][INST]Hi[/INST]Hello!</s>[INST]\n\nBye [/INST]" },
     /* forms without a template at hand, by Mistral's own description of v1, v3 and v7 and by what is said in chat.c */
     { NULL, "{{ ' [INST] ' + content + ' [/INST]' }} [AVAILABLE_TOOLS]", "mistral", "suau", 0, " [INST] Be brief.\n\nHi [/INST] Hello!</s> [INST] \n\nBye  [/INST]" },
     { NULL, "{{ \"[INST] \" + content + \"[/INST]\" }} [AVAILABLE_TOOLS]", "mistral", "suau", 0, "[INST] Hi[/INST] Hello!</s>[INST] Be brief.\n\n\n\nBye [/INST]" },
