@@ -535,6 +535,21 @@ static void phi3_swallows_spaces_behind_its_control_tokens(void)
     smolq_vocab_close(v);
 }
 
+/* The tokens that end a reply in each format; <|end|> of gpt-oss parts messages of one reply. */
+static void ends_of_replies(void)
+{
+    static const struct { const char *text; int ends; } tokens[] = { { "</s>", 1 }, { "<|im_end|>", 1 }, { "<|eot_id|>", 1 }, { "<end_of_turn>", 1 }, { "<|end_of_text|>", 1 }, { "<|return|>", 1 },
+                                                                     { "<|call|>", 1 }, { "<|end|>", 0 }, { "<|start|>", 0 }, { "<|message|>", 0 }, { "<|start_of_role|>", 0 }, { "[/INST]", 0 } };
+    smolq_vocab *v = open_template("<|im_start|>");
+    size_t i;
+    REQUIRE(v, "open");
+    for (i = 0; i < sizeof tokens / sizeof *tokens; i++) {
+        int32_t id = smolq_token_find(v, tokens[i].text, strlen(tokens[i].text));
+        CHECK(id >= 256 && smolq_token_is_eog(v, id) == tokens[i].ends, "%s, id %d, %s a reply", tokens[i].text, (int)id, tokens[i].ends ? "does not end" : "ends");
+    }
+    smolq_vocab_close(v);
+}
+
 typedef struct counter { int calls, live, fail; } counter;
 static void *counted_alloc(void *user, size_t n)
 {
@@ -594,6 +609,7 @@ int main(int argc, char **argv)
         { "chat: pieces fit together", pieces_fit_together },
         { "chat: sizes are told before anything is written", sizes_are_told_before_anything_is_written },
         { "chat: unknown formats and roles are said plainly", unknown_formats_and_roles_are_said_plainly },
+        { "chat: the tokens that end a reply", ends_of_replies },
         { "chat: Phi-3 swallows spaces behind its control tokens", phi3_swallows_spaces_behind_its_control_tokens },
         { "chat: failing allocations leak nothing", failing_allocations_leak_nothing },
     };
