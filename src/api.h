@@ -396,7 +396,7 @@ SMOLQ_API smolq_result smolq_stream_finish(smolq_stream *stream, char *text, siz
 
 /* ==== CHAT ==========================================================================================================
  * Wraps messages in the model's own format, found by its marks in tokenizer.chat_template among: chatml (Qwen), smollm3,
- * llama3, mistral, zephyr, phi3, gemma.  The text of a message is tokenized as text: control tokens in it are not parsed. */
+ * llama3, mistral, zephyr, phi3, phi4, gemma, granite, gpt-oss, olmo2.  The text of a message is tokenized as text: control tokens in it are not parsed. */
 
 typedef struct smolq_message {
     const char *role;    /* "system", "user", "assistant" */
