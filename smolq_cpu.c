@@ -1,0 +1,1676 @@
+/* smolq_cpu.c: the CPU backend of smolq: threads and vector instructions, with the bits of the reference backend.
+ *
+ *     cc -O2 app.c smolq_cpu.c -lm -lpthread          and pass smolq_backend_cpu() in smolq_open_options.backend
+ *
+ * The file has two halves.  The first, read once, is about the machine: which instructions it has, a pool of threads, the functions that smolq.h calls.
+ * The second is the body, the kernels.  It is written once against a small shim of vector operations, and this file includes itself once per instruction set,
+ * under that set's target, so no compiler flags are needed and each loop exists once.
+ *
+ * HOW WORK IS SPLIT.  An operation of the program is a number of units (rows of a matrix, heads, tokens).  Each thread takes a fixed share of them and all meet at the end of
+ * the operation.  A unit's result does not depend on who computes it, so neither do the bits (docs/arithmetic.md).
+ *
+ * HOW A PRODUCT IS COMPUTED.  Weights are read where the file mapping put them.
+ *     few tokens    a matrix row is read once for all of them.  Four or eight rows go side by side, far apart in memory, so that it sees as many streams;
+ *                   blocks are unpacked in registers.
+ *     many tokens   sixteen rows of 256 weights are unpacked into a panel of 16-bit integers that stays in the cache, two weights of each row side by side, and
+ *                   all tokens pass over it.
+ * Both end in the same float steps: integers are exact, so only the order of one multiply-add per 256 (or 32) weights matters.
+ *
+ * Forking a process with an open device leaves the child without its threads: open another device there. */
+#ifndef SMOLQ__CPU_BODY /* ======== the first half: the machine ======== */
+#ifndef SMOLQ__CPU_ONCE
+#define SMOLQ__CPU_ONCE
+
+#if !defined(_GNU_SOURCE) && !defined(_WIN32)
+#  define _GNU_SOURCE
+#endif
+#ifndef SMOLQ_BACKEND
+#  define SMOLQ_BACKEND
+#endif
+#include "smolq.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__x86_64__) || defined(_M_X64)
+#  define SMOLQ__CPU_X86
+#  include <immintrin.h>
+#  if defined(_MSC_VER)
+#    include <intrin.h>
+#  else
+#    include <cpuid.h>
+#  endif
+#elif defined(__aarch64__)
+#  define SMOLQ__CPU_ARM
+#  include <arm_neon.h>
+#endif
+#ifdef _WIN32
+#  ifndef WIN32_LEAN_AND_MEAN
+#    define WIN32_LEAN_AND_MEAN
+#  endif
+#  ifndef NOMINMAX
+#    define NOMINMAX
+#  endif
+#  include <windows.h>
+#else
+#  include <pthread.h>
+#  include <sched.h>
+#  include <unistd.h>
+#endif
+
+/* ---- what a kernel is given ---- */
+
+enum { SMOLQ__CPU_FEW = 8,        /* up to so many tokens a matrix is read once, row by row; more go over panels */
+       SMOLQ__CPU_MAX_THREADS = 256,
+       SMOLQ__CPU_KEYS = 64,      /* keys per block of attention, docs/arithmetic.md rule 9 */
+       SMOLQ__CPU_HEAD = 1024 };
+
+/* One operation, or a part of it: units [begin, end), in shares. */
+typedef struct smolq__cpu_job {
+    const struct smolq__cpu_isa *isa;
+    smolq_run      *run;
+    const smolq_op *op;
+    int32_t         n_rows;      /* tokens */
+    uint64_t        begin, end;  /* units */
+    int32_t         n_shares;
+} smolq__cpu_job;
+
+typedef struct smolq__cpu_isa {
+    const char *name;
+    int       (*available)(void);
+    uint64_t  (*units)(const smolq_run *run, const smolq_op *op, int32_t n_rows);
+    void      (*share)(const smolq__cpu_job *job, int32_t index); /* units of share `index` */
+} smolq__cpu_isa;
+
+/* Where the int16 copy of the activations of a quantized buffer lies in the context's scratch: [n_rows][n] for products over panels. */
+static uint64_t smolq__cpu_wide_bytes(const smolq_program *program, int32_t buffer)
+{
+    return ((program->row_bytes[buffer] * 2) + 63) & ~(uint64_t)63;
+}
+static int16_t *smolq__cpu_wide(const smolq_run *run, int32_t buffer, int32_t row)
+{
+    const smolq_program *program = run->program;
+    uint64_t before = buffer == SMOLQ_BUF_A32 ? smolq__cpu_wide_bytes(program, SMOLQ_BUF_A256) : 0;
+    uint64_t stride = smolq__cpu_wide_bytes(program, SMOLQ_BUF_A256) + smolq__cpu_wide_bytes(program, SMOLQ_BUF_A32);
+    return (int16_t *)(void *)(run->scratch + (uint64_t)row * stride + before);
+}
+
+/* A loop of few and known turns, whose arrays shall live in registers. */
+#if defined(__clang__)
+#  define SMOLQ__CPU_UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#  define SMOLQ__CPU_UNROLL _Pragma("GCC unroll 16")
+#else
+#  define SMOLQ__CPU_UNROLL
+#endif
+
+/* ---- the body, once per instruction set ---- */
+
+#define SMOLQ__CPU_JOIN2(a, b) a##_##b
+#define SMOLQ__CPU_JOIN(a, b)  SMOLQ__CPU_JOIN2(a, b)
+#define SMOLQ__CPU(name)       SMOLQ__CPU_JOIN(smolq__cpu_##name, SMOLQ__CPU_SUFFIX)
+
+#if defined(SMOLQ__CPU_X86)
+
+static void smolq__cpu_cpuid(uint32_t leaf, uint32_t sub, uint32_t r[4])
+{
+#if defined(_MSC_VER) && !defined(__clang__)
+    __cpuidex((int *)r, (int)leaf, (int)sub);
+#else
+    __cpuid_count(leaf, sub, r[0], r[1], r[2], r[3]);
+#endif
+}
+
+/* Which register states the system saves: bit 1 xmm, 2 ymm, 5-7 zmm, 17-18 tiles. */
+static uint64_t smolq__cpu_xcr0(void)
+{
+    uint32_t r[4];
+    smolq__cpu_cpuid(1, 0, r);
+    if (!(r[2] >> 27 & 1)) return 0;
+#if defined(_MSC_VER) && !defined(__clang__)
+    return _xgetbv(0);
+#else
+    {
+        uint32_t lo, hi;
+        __asm__ volatile(".byte 0x0f, 0x01, 0xd0" : "=a"(lo), "=d"(hi) : "c"(0)); /* xgetbv */
+        return (uint64_t)hi << 32 | lo;
+    }
+#endif
+}
+
+static int smolq__cpu_has_avx2(void)
+{
+    uint32_t basic[4], leaf1[4], leaf7[4];
+    smolq__cpu_cpuid(0, 0, basic);
+    if (basic[0] < 7 || (smolq__cpu_xcr0() & 6) != 6) return 0;
+    smolq__cpu_cpuid(1, 0, leaf1);
+    smolq__cpu_cpuid(7, 0, leaf7);
+    return (leaf1[2] >> 12 & 1) && (leaf1[2] >> 29 & 1) && (leaf7[1] >> 5 & 1); /* FMA, F16C, AVX2 */
+}
+
+static int smolq__cpu_has_avx512(void)
+{
+    uint32_t leaf7[4];
+    if (!smolq__cpu_has_avx2() || (smolq__cpu_xcr0() & 0xe6) != 0xe6) return 0;
+    smolq__cpu_cpuid(7, 0, leaf7);
+    return (leaf7[1] >> 16 & 1) && (leaf7[1] >> 17 & 1) && (leaf7[1] >> 30 & 1) && (leaf7[1] >> 31 & 1) && (leaf7[2] >> 11 & 1); /* F, DQ, BW, VL, VNNI */
+}
+
+#  define SMOLQ__CPU_BODY
+#  define SMOLQ__CPU_SUFFIX avx2
+#  define SMOLQ__CPU_AVX2
+#  if defined(__clang__)
+#    pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#  elif defined(__GNUC__)
+#    pragma GCC push_options
+#    pragma GCC target("avx2,fma,f16c")
+#  endif
+#  include "smolq_cpu.c"
+#  if defined(__clang__)
+#    pragma clang attribute pop
+#  elif defined(__GNUC__)
+#    pragma GCC pop_options
+#  endif
+#  undef SMOLQ__CPU_AVX2
+#  undef SMOLQ__CPU_SUFFIX
+#  define SMOLQ__CPU_SUFFIX avx512
+#  define SMOLQ__CPU_AVX512
+#  if defined(__clang__)
+#    pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"))), apply_to = function)
+#  elif defined(__GNUC__)
+#    pragma GCC diagnostic push
+#    pragma GCC diagnostic ignored "-Wmaybe-uninitialized" /* GCC 12's own avx512fintrin.h (bug 105593) */
+#    pragma GCC push_options
+#    pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
+#  endif
+#  include "smolq_cpu.c"
+#  if defined(__clang__)
+#    pragma clang attribute pop
+#  elif defined(__GNUC__)
+#    pragma GCC pop_options
+#    pragma GCC diagnostic pop
+#  endif
+#  undef SMOLQ__CPU_AVX512
+#  undef SMOLQ__CPU_SUFFIX
+#  undef SMOLQ__CPU_BODY
+#endif
+
+/* The best first; the last row ends the list.     name      if             kernels */
+static const smolq__cpu_isa smolq__cpu_isas[] = {
+#if defined(SMOLQ__CPU_X86)
+    { "avx512", smolq__cpu_has_avx512, smolq__cpu_units_avx512, smolq__cpu_share_avx512 },
+    { "avx2",   smolq__cpu_has_avx2,   smolq__cpu_units_avx2,   smolq__cpu_share_avx2 },
+#endif
+    { NULL, NULL, NULL, NULL }
+};
+
+/* ---- atomics and naps ---- */
+
+#if defined(_MSC_VER) && !defined(__clang__)
+static int32_t smolq__cpu_get(volatile int32_t *p) { return InterlockedCompareExchange((volatile LONG *)p, 0, 0); }
+static int32_t smolq__cpu_add(volatile int32_t *p, int32_t n) { return InterlockedExchangeAdd((volatile LONG *)p, n) + n; }
+#else
+static int32_t smolq__cpu_get(volatile int32_t *p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
+static int32_t smolq__cpu_add(volatile int32_t *p, int32_t n) { return __atomic_add_fetch(p, n, __ATOMIC_SEQ_CST); }
+#endif
+static void smolq__cpu_relax(void)
+{
+#if defined(SMOLQ__CPU_X86)
+    _mm_pause();
+#elif defined(__GNUC__) && defined(SMOLQ__CPU_ARM)
+    __asm__ volatile("yield");
+#endif
+}
+static void smolq__cpu_yield(void)
+{
+#ifdef _WIN32
+    SwitchToThread();
+#else
+    sched_yield();
+#endif
+}
+
+/* ---- the pool ----
+ * The caller publishes a job by raising `round`; the workers see it, take their shares and count `left` down.  A worker that has waited for some tens of
+ * microseconds sleeps on the condition, so that an idle device costs nothing. */
+
+typedef struct smolq__cpu_device smolq__cpu_device;
+typedef struct smolq__cpu_worker {
+    smolq__cpu_device *device;
+    int32_t            index;        /* share; 0 is the caller's */
+#ifdef _WIN32
+    HANDLE             thread;
+#else
+    pthread_t          thread;
+#endif
+} smolq__cpu_worker;
+
+struct smolq__cpu_device {
+    const smolq__cpu_isa *isa;
+    smolq_allocator       allocator;
+    smolq_parallel_for_fn parallel_for; /* the host's job system, instead of the pool */
+    void                 *parallel_user;
+    int32_t               n_threads;    /* the caller's included */
+    int32_t               n_started;
+    smolq__cpu_worker    *workers;      /* [n_threads - 1], behind this struct */
+    const smolq__cpu_job *job;
+    volatile int32_t      round, left, asleep, stop;
+    int32_t               taken;        /* by an evaluation */
+#ifdef _WIN32
+    SRWLOCK               lock;
+    CONDITION_VARIABLE    wake, released;
+#else
+    pthread_mutex_t       lock;
+    pthread_cond_t        wake, released;
+#endif
+};
+
+#ifdef _WIN32
+static void smolq__cpu_lock(smolq__cpu_device *d) { AcquireSRWLockExclusive(&d->lock); }
+static void smolq__cpu_unlock(smolq__cpu_device *d) { ReleaseSRWLockExclusive(&d->lock); }
+static void smolq__cpu_wait(smolq__cpu_device *d, CONDITION_VARIABLE *c) { SleepConditionVariableSRW(c, &d->lock, INFINITE, 0); }
+static void smolq__cpu_wake_all(CONDITION_VARIABLE *c) { WakeAllConditionVariable(c); }
+#else
+static void smolq__cpu_lock(smolq__cpu_device *d) { pthread_mutex_lock(&d->lock); }
+static void smolq__cpu_unlock(smolq__cpu_device *d) { pthread_mutex_unlock(&d->lock); }
+static void smolq__cpu_wait(smolq__cpu_device *d, pthread_cond_t *c) { pthread_cond_wait(c, &d->lock); }
+static void smolq__cpu_wake_all(pthread_cond_t *c) { pthread_cond_broadcast(c); }
+#endif
+
+enum { SMOLQ__CPU_SPINS = 2000 }; /* some tens of microseconds */
+
+static void smolq__cpu_work(smolq__cpu_worker *worker)
+{
+    smolq__cpu_device *d = worker->device;
+    int32_t seen = 0, spins;
+    for (;;) {
+        for (spins = 0; smolq__cpu_get(&d->round) == seen && spins < SMOLQ__CPU_SPINS; spins++) smolq__cpu_relax();
+        if (smolq__cpu_get(&d->round) == seen) {
+            smolq__cpu_lock(d);
+            smolq__cpu_add(&d->asleep, 1); /* before the last look: who publishes after it sees a sleeper */
+            while (smolq__cpu_get(&d->round) == seen) smolq__cpu_wait(d, &d->wake);
+            smolq__cpu_add(&d->asleep, -1);
+            smolq__cpu_unlock(d);
+        }
+        seen = smolq__cpu_get(&d->round);
+        if (smolq__cpu_get(&d->stop)) return;
+        d->job->isa->share(d->job, worker->index);
+        smolq__cpu_add(&d->left, -1);
+    }
+}
+
+static void smolq__cpu_publish(smolq__cpu_device *d)
+{
+    smolq__cpu_add(&d->round, 1);
+    if (smolq__cpu_get(&d->asleep) > 0) {
+        smolq__cpu_lock(d);
+        smolq__cpu_wake_all(&d->wake);
+        smolq__cpu_unlock(d);
+    }
+}
+
+static void smolq__cpu_host_task(void *arg, int32_t index)
+{
+    const smolq__cpu_job *job = (const smolq__cpu_job *)arg;
+    job->isa->share(job, index);
+}
+
+/* Runs all shares of a job and returns when they are done. */
+static void smolq__cpu_run_job(smolq__cpu_device *d, smolq__cpu_job *job)
+{
+    int32_t spins = 0;
+    if (job->n_shares == 1) job->isa->share(job, 0);
+    else if (d->parallel_for) d->parallel_for(d->parallel_user, smolq__cpu_host_task, job, job->n_shares);
+    else {
+        d->job = job;
+        smolq__cpu_add(&d->left, d->n_threads - 1);
+        smolq__cpu_publish(d);
+        job->isa->share(job, 0);
+        while (smolq__cpu_get(&d->left) > 0) {
+            if (++spins > SMOLQ__CPU_SPINS) smolq__cpu_yield(); /* more threads than free cores */
+            else smolq__cpu_relax();
+        }
+    }
+}
+
+#ifdef _WIN32
+static DWORD WINAPI smolq__cpu_thread(void *arg) { smolq__cpu_work((smolq__cpu_worker *)arg); return 0; }
+static int smolq__cpu_start(smolq__cpu_worker *w) { w->thread = CreateThread(NULL, 0, smolq__cpu_thread, w, 0, NULL); return w->thread != NULL; }
+static void smolq__cpu_join(smolq__cpu_worker *w) { WaitForSingleObject(w->thread, INFINITE); CloseHandle(w->thread); }
+static int32_t smolq__cpu_cores(void) { SYSTEM_INFO info; GetSystemInfo(&info); return (int32_t)info.dwNumberOfProcessors; }
+#else
+static void *smolq__cpu_thread(void *arg) { smolq__cpu_work((smolq__cpu_worker *)arg); return NULL; }
+static int smolq__cpu_start(smolq__cpu_worker *w) { return pthread_create(&w->thread, NULL, smolq__cpu_thread, w) == 0; }
+static void smolq__cpu_join(smolq__cpu_worker *w) { pthread_join(w->thread, NULL); }
+
+/* Physical cores: Linux names for each processor the first of those that share its core. */
+static int32_t smolq__cpu_cores(void)
+{
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    int32_t cores = 0, i;
+    for (i = 0; i < online && i < SMOLQ__CPU_MAX_THREADS; i++) {
+        char path[96];
+        int first = -1;
+        FILE *f;
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", (int)i);
+        f = fopen(path, "r");
+        if (!f) continue;
+        if (fscanf(f, "%d", &first) == 1 && first == i) cores++;
+        fclose(f);
+    }
+    return cores > 0 ? cores : online > 0 ? (int32_t)online : 1;
+}
+#endif
+
+/* ---- the functions of the backend ---- */
+
+static void smolq__cpu_close(void *state)
+{
+    smolq__cpu_device *d = (smolq__cpu_device *)state;
+    smolq_allocator allocator = d->allocator;
+    size_t bytes = sizeof *d + (size_t)(d->n_threads - 1) * sizeof *d->workers;
+    int32_t i;
+    if (d->n_started) {
+        smolq__cpu_add(&d->stop, 1);
+        smolq__cpu_publish(d);
+        for (i = 0; i < d->n_started; i++) smolq__cpu_join(&d->workers[i]);
+    }
+#ifndef _WIN32
+    pthread_cond_destroy(&d->released);
+    pthread_cond_destroy(&d->wake);
+    pthread_mutex_destroy(&d->lock);
+#endif
+    if (!allocator.alloc) free(d);
+    else if (allocator.release) allocator.release(allocator.user, d, bytes);
+}
+
+static smolq_result smolq__cpu_fail(smolq_error *err, smolq_result code, const char *text, const char *what)
+{
+    if (err) {
+        err->code = code;
+        snprintf(err->text, sizeof err->text, text, what);
+    }
+    return code;
+}
+
+static smolq_result smolq__cpu_open(const smolq_device_options *options, void **state, char *report, size_t report_bytes, smolq_error *err)
+{
+    int32_t n = options->n_threads, i;
+    const smolq__cpu_isa *isa = smolq__cpu_isas;
+    smolq__cpu_device *d;
+    size_t bytes;
+    if (n < 0 || n > SMOLQ__CPU_MAX_THREADS) return smolq__cpu_fail(err, SMOLQ_E_ARGUMENT, "n_threads is out of range, expected 0..256%s", "");
+    if (options->isa) { /* a cap: the named one or the next lower that this machine has */
+        while (isa->name && strcmp(isa->name, options->isa) != 0) isa++;
+        if (!isa->name && strcmp(options->isa, "ref") != 0 && strcmp(options->isa, "amx") != 0 && strcmp(options->isa, "neon") != 0)
+            return smolq__cpu_fail(err, SMOLQ_E_ARGUMENT, "unknown isa '%.32s', expected ref, avx2, avx512, amx or neon", options->isa);
+        if (strcmp(options->isa, "amx") == 0) isa = smolq__cpu_isas;
+    }
+    while (isa->name && !isa->available()) isa++;
+    if (!isa->name) n = 1; /* the reference kernels know one thread */
+    if (n == 0) n = smolq__cpu_cores();
+    if (n > SMOLQ__CPU_MAX_THREADS) n = SMOLQ__CPU_MAX_THREADS;
+    bytes = sizeof *d + (size_t)(n - 1) * sizeof *d->workers;
+    d = (smolq__cpu_device *)(options->allocator.alloc ? options->allocator.alloc(options->allocator.user, bytes) : malloc(bytes));
+    if (!d) return smolq__cpu_fail(err, SMOLQ_E_MEMORY, "out of memory for the CPU device%s", "");
+    memset(d, 0, bytes);
+    d->isa = isa;
+    d->allocator = options->allocator;
+    d->parallel_for = options->parallel_for;
+    d->parallel_user = options->parallel_user;
+    d->n_threads = n;
+    d->workers = (smolq__cpu_worker *)(void *)(d + 1);
+#ifdef _WIN32
+    InitializeSRWLock(&d->lock);
+    InitializeConditionVariable(&d->wake);
+    InitializeConditionVariable(&d->released);
+#else
+    pthread_mutex_init(&d->lock, NULL);
+    pthread_cond_init(&d->wake, NULL);
+    pthread_cond_init(&d->released, NULL);
+#endif
+    for (i = 0; i < n - 1 && !d->parallel_for; i++) {
+        d->workers[i].device = d;
+        d->workers[i].index = i + 1;
+        if (!smolq__cpu_start(&d->workers[i])) {
+            smolq__cpu_close(d);
+            return smolq__cpu_fail(err, SMOLQ_E_DEVICE, "the CPU device can't start its threads%s", "");
+        }
+        d->n_started++;
+    }
+    snprintf(report, report_bytes, "cpu: %s, %d thread%s%s", isa->name ? isa->name : "ref", (int)n, n == 1 ? "" : "s", d->parallel_for ? " of the host" : "");
+    *state = d;
+    return SMOLQ_OK;
+}
+
+static smolq_result smolq__cpu_acquire(void *state, int32_t no_wait, smolq_error *err)
+{
+    smolq__cpu_device *d = (smolq__cpu_device *)state;
+    smolq_result result = SMOLQ_OK;
+    if (d->n_threads == 1 && !d->parallel_for) return SMOLQ_OK; /* the caller's thread alone: nothing is shared */
+    smolq__cpu_lock(d);
+    while (d->taken && !no_wait) smolq__cpu_wait(d, &d->released);
+    if (d->taken) result = smolq__cpu_fail(err, SMOLQ_E_BUSY, "the CPU device is in use by another evaluation%s", "");
+    else d->taken = 1;
+    smolq__cpu_unlock(d);
+    return result;
+}
+
+static void smolq__cpu_release(void *state)
+{
+    smolq__cpu_device *d = (smolq__cpu_device *)state;
+    if (d->n_threads == 1 && !d->parallel_for) return;
+    smolq__cpu_lock(d);
+    d->taken = 0;
+    smolq__cpu_wake_all(&d->released);
+    smolq__cpu_unlock(d);
+}
+
+static uint64_t smolq__cpu_scratch(void *state, const smolq_program *program, int32_t n_batch)
+{
+    const smolq__cpu_device *d = (const smolq__cpu_device *)state;
+    if (!d->isa->name) return 0;
+    return (smolq__cpu_wide_bytes(program, SMOLQ_BUF_A256) + smolq__cpu_wide_bytes(program, SMOLQ_BUF_A32)) * (uint64_t)n_batch;
+}
+
+/* How many units go between two questions whether to pause: about twenty microseconds of work. */
+static uint64_t smolq__cpu_slice(const smolq__cpu_device *d, const smolq_op *op, int32_t n_rows, uint64_t n_units)
+{
+    uint64_t weights = 1, slice;
+    if (op->kind == SMOLQ_OP_MATMUL || op->kind == SMOLQ_OP_MATMUL_EXPERTS) weights = (uint64_t)op->part[0].w->n_cols * (uint64_t)(op->kind == SMOLQ_OP_MATMUL ? n_rows : 1);
+    else weights = (uint64_t)(op->n > 0 ? op->n : 1) * 16;
+    slice = ((uint64_t)d->n_threads << 18) / weights;
+    return slice < 1 ? 1 : slice > n_units ? n_units : slice;
+}
+
+/* Small operations are done before other threads would have noticed. */
+static int smolq__cpu_is_small(const smolq_op *op, int32_t n_rows)
+{
+    if (op->kind == SMOLQ_OP_MATMUL || op->kind == SMOLQ_OP_MATMUL_EXPERTS || op->kind == SMOLQ_OP_ATTENTION) return 0;
+    return n_rows < 4;
+}
+
+static smolq_result smolq__cpu_run(void *state, smolq_run *run, smolq_error *err)
+{
+    smolq__cpu_device *d = (smolq__cpu_device *)state;
+    if (!d->isa->name) return smolq_backend_ref()->run(NULL, run, err);
+    for (; run->op < (uint32_t)run->program->n_ops; run->op++, run->unit = 0) {
+        const smolq_op *op = &run->program->ops[run->op];
+        int32_t n_rows = op->selected ? run->n_out : run->n_rows;
+        uint64_t n_units = d->isa->units(run, op, n_rows);
+        while (run->unit < n_units) {
+            smolq__cpu_job job;
+            if (run->pause && run->pause(run->user)) return SMOLQ_OK;
+            job.isa = d->isa;
+            job.run = run;
+            job.op = op;
+            job.n_rows = n_rows;
+            job.begin = run->unit;
+            job.end = run->pause ? run->unit + smolq__cpu_slice(d, op, n_rows, n_units) : n_units;
+            if (job.end > n_units) job.end = n_units;
+            job.n_shares = smolq__cpu_is_small(op, n_rows) ? 1 : d->n_threads;
+            smolq__cpu_run_job(d, &job);
+            run->unit = job.end;
+        }
+    }
+    return SMOLQ_OK;
+}
+
+static const smolq_backend smolq__cpu_backend = {
+    SMOLQ_CONTRACT, SMOLQ_CONTRACT_SIZES, "cpu", smolq__cpu_open, smolq__cpu_close, smolq__cpu_acquire, smolq__cpu_release, smolq__cpu_scratch, smolq__cpu_run
+};
+SMOLQ_API const smolq_backend *smolq_backend_cpu(void) { return &smolq__cpu_backend; }
+
+#endif /* SMOLQ__CPU_ONCE */
+
+#else /* ======== the second half: the body, for one instruction set ======== */
+/* ---- the shim: sixteen floats and vectors of 256 bits ----
+ *
+ * lanes          sixteen floats, the unit of canonical sums (rule 5); all operations are lane by lane
+ *   lanes_fma    a * b + c, one rounding          lanes_mul   kept apart from any sum
+ *   lanes_half   sixteen f16 at p, lanes_brain    sixteen bf16 at p
+ *   lanes_fold   8, 4, 2, 1 apart, as smolq_fold
+ *   lanes_pow2   x * 2^n by adding to the exponent bits, n whole
+ * bytes          32 bytes; ints: eight int32; words: sixteen int16, all in one 256-bit register
+ *   dot_bytes    acc + sums of four products of unsigned and signed bytes, by way of words: 2 * 255 * 127 must not be reached (|w| <= 128)
+ *   dot_words    acc + sums of two products of words */
+
+#define INLINE  static inline __attribute__((always_inline, unused))
+#define lanes   SMOLQ__CPU(lanes)
+#define CALL(x) SMOLQ__CPU(x)
+#define UNROLL  SMOLQ__CPU_UNROLL
+
+#if defined(SMOLQ__CPU_AVX512)
+typedef __m512 lanes;
+INLINE lanes CALL(zero)(void) { return _mm512_setzero_ps(); }
+INLINE lanes CALL(all)(float x) { return _mm512_set1_ps(x); }
+INLINE lanes CALL(load)(const float *p) { return _mm512_loadu_ps(p); }
+INLINE void  CALL(store)(float *p, lanes x) { _mm512_storeu_ps(p, x); }
+INLINE lanes CALL(fma)(lanes a, lanes b, lanes c) { return _mm512_fmadd_ps(a, b, c); }
+INLINE lanes CALL(mul)(lanes a, lanes b) { lanes x = _mm512_mul_ps(a, b); __asm__("" : "+v"(x)); return x; }
+INLINE lanes CALL(add)(lanes a, lanes b) { return _mm512_add_ps(a, b); }
+INLINE lanes CALL(sub)(lanes a, lanes b) { return _mm512_sub_ps(a, b); }
+INLINE lanes CALL(div)(lanes a, lanes b) { return _mm512_div_ps(a, b); }
+INLINE lanes CALL(max)(lanes a, lanes b) { return _mm512_max_ps(a, b); }
+INLINE lanes CALL(min)(lanes a, lanes b) { return _mm512_min_ps(a, b); }
+INLINE lanes CALL(abs)(lanes a) { return _mm512_abs_ps(a); }
+INLINE lanes CALL(half)(const uint8_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p)); }
+INLINE lanes CALL(brain)(const uint8_t *p) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p)), 16)); }
+INLINE lanes CALL(bytes)(const int8_t *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p))); }
+INLINE void  CALL(put_half)(uint8_t *p, lanes x) { _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT)); }
+INLINE void  CALL(put_bytes)(int8_t *p, lanes x) { _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x))); } /* to nearest even */
+INLINE lanes CALL(where_less)(lanes a, lanes b, lanes yes, lanes no) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), no, yes); }
+INLINE lanes CALL(pow2)(lanes x, lanes n) { return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), _mm512_slli_epi32(_mm512_cvtps_epi32(n), 23))); }
+INLINE lanes CALL(nearest)(lanes x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+INLINE float CALL(most)(lanes x) { return _mm512_reduce_max_ps(x); }
+INLINE float CALL(fold)(lanes x)
+{
+    __m256 a = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+    __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+}
+INLINE __m256i CALL(dot_words)(__m256i acc, __m256i a, __m256i b) { return _mm256_dpwssd_epi32(acc, a, b); }
+#else
+typedef struct lanes { __m256 a, b; } lanes;
+INLINE lanes CALL(both)(__m256 a, __m256 b) { lanes x; x.a = a; x.b = b; return x; }
+INLINE lanes CALL(zero)(void) { return CALL(both)(_mm256_setzero_ps(), _mm256_setzero_ps()); }
+INLINE lanes CALL(all)(float x) { return CALL(both)(_mm256_set1_ps(x), _mm256_set1_ps(x)); }
+INLINE lanes CALL(load)(const float *p) { return CALL(both)(_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)); }
+INLINE void  CALL(store)(float *p, lanes x) { _mm256_storeu_ps(p, x.a); _mm256_storeu_ps(p + 8, x.b); }
+INLINE lanes CALL(fma)(lanes a, lanes b, lanes c) { return CALL(both)(_mm256_fmadd_ps(a.a, b.a, c.a), _mm256_fmadd_ps(a.b, b.b, c.b)); }
+INLINE lanes CALL(mul)(lanes a, lanes b)
+{
+    lanes x = CALL(both)(_mm256_mul_ps(a.a, b.a), _mm256_mul_ps(a.b, b.b));
+    __asm__("" : "+x"(x.a), "+x"(x.b));
+    return x;
+}
+INLINE lanes CALL(add)(lanes a, lanes b) { return CALL(both)(_mm256_add_ps(a.a, b.a), _mm256_add_ps(a.b, b.b)); }
+INLINE lanes CALL(sub)(lanes a, lanes b) { return CALL(both)(_mm256_sub_ps(a.a, b.a), _mm256_sub_ps(a.b, b.b)); }
+INLINE lanes CALL(div)(lanes a, lanes b) { return CALL(both)(_mm256_div_ps(a.a, b.a), _mm256_div_ps(a.b, b.b)); }
+INLINE lanes CALL(max)(lanes a, lanes b) { return CALL(both)(_mm256_max_ps(a.a, b.a), _mm256_max_ps(a.b, b.b)); }
+INLINE lanes CALL(min)(lanes a, lanes b) { return CALL(both)(_mm256_min_ps(a.a, b.a), _mm256_min_ps(a.b, b.b)); }
+INLINE lanes CALL(abs)(lanes x)
+{
+    __m256 m = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+    return CALL(both)(_mm256_and_ps(x.a, m), _mm256_and_ps(x.b, m));
+}
+INLINE lanes CALL(half)(const uint8_t *p) { return CALL(both)(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p)), _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p + 16)))); }
+INLINE __m256 CALL(brain8)(const uint8_t *p) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)), 16)); }
+INLINE lanes CALL(brain)(const uint8_t *p) { return CALL(both)(CALL(brain8)(p), CALL(brain8)(p + 16)); }
+INLINE lanes CALL(bytes)(const int8_t *p)
+{
+    __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
+    return CALL(both)(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(x, 8))));
+}
+INLINE void CALL(put_half)(uint8_t *p, lanes x)
+{
+    _mm_storeu_si128((__m128i *)(void *)p, _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128((__m128i *)(void *)(p + 16), _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT));
+}
+INLINE void CALL(put_bytes)(int8_t *p, lanes x)
+{
+    __m256i w = _mm256_permute4x64_epi64(_mm256_packs_epi32(_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)), 0xd8);
+    _mm_storeu_si128((__m128i *)(void *)p, _mm_packs_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1)));
+}
+INLINE lanes CALL(where_less)(lanes a, lanes b, lanes yes, lanes no)
+{
+    return CALL(both)(_mm256_blendv_ps(no.a, yes.a, _mm256_cmp_ps(a.a, b.a, _CMP_LT_OQ)), _mm256_blendv_ps(no.b, yes.b, _mm256_cmp_ps(a.b, b.b, _CMP_LT_OQ)));
+}
+INLINE __m256 CALL(pow2_8)(__m256 x, __m256 n) { return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23))); }
+INLINE lanes CALL(pow2)(lanes x, lanes n) { return CALL(both)(CALL(pow2_8)(x.a, n.a), CALL(pow2_8)(x.b, n.b)); }
+INLINE lanes CALL(nearest)(lanes x)
+{
+    return CALL(both)(_mm256_round_ps(x.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), _mm256_round_ps(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+INLINE float CALL(fold8)(__m256 a)
+{
+    __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+}
+INLINE float CALL(fold)(lanes x) { return CALL(fold8)(_mm256_add_ps(x.a, x.b)); }
+INLINE float CALL(most)(lanes x)
+{
+    __m256 a = _mm256_max_ps(x.a, x.b);
+    __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_max_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
+}
+INLINE __m256i CALL(dot_words)(__m256i acc, __m256i a, __m256i b) { return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)); }
+#endif
+
+/* n <= 16 floats, +0 behind them */
+INLINE lanes CALL(load_some)(const float *p, int32_t n)
+{
+    float x[16] = { 0 };
+    memcpy(x, p, (size_t)n * sizeof *x);
+    return CALL(load)(x);
+}
+
+/* Rule 6: the steps of smolq_exp in its order. */
+INLINE lanes CALL(exp)(lanes x)
+{
+    lanes n, r, p, clamped = CALL(min)(CALL(all)(88.0f), x); /* in this order a NaN stays */
+    n = CALL(nearest)(CALL(mul)(clamped, CALL(all)(1.44269504f)));
+    r = CALL(fma)(n, CALL(all)(-0.693359375f), clamped);
+    r = CALL(fma)(n, CALL(all)(2.12194440e-4f), r);
+    p = CALL(all)(1.38211693e-3f);
+    p = CALL(fma)(p, r, CALL(all)(8.36866535e-3f));
+    p = CALL(fma)(p, r, CALL(all)(4.16682586e-2f));
+    p = CALL(fma)(p, r, CALL(all)(1.66665211e-1f));
+    p = CALL(fma)(p, r, CALL(all)(0.49999994f));
+    p = CALL(fma)(p, r, CALL(all)(1.0f));
+    p = CALL(fma)(p, r, CALL(all)(1.0f));
+    return CALL(where_less)(x, CALL(all)(-87.3f), CALL(zero)(), CALL(pow2)(p, n));
+}
+
+INLINE lanes CALL(sigmoid_times)(lanes x, lanes scaled) { return CALL(div)(x, CALL(add)(CALL(all)(1.0f), CALL(exp)(scaled))); } /* x / (1 + e^scaled) */
+
+INLINE void CALL(store_some)(float *p, lanes x, int32_t n)
+{
+    float y[16];
+    CALL(store)(y, x);
+    memcpy(p, y, (size_t)n * sizeof *y);
+}
+
+INLINE float CALL(half1)(const uint8_t *p) { return _cvtsh_ss(smolq_u16_at(p)); }
+INLINE float CALL(fma1)(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+INLINE int CALL(is_number)(lanes zeros) { float s = CALL(fold)(zeros); return s == 0; } /* of products with 0: NaN if a factor was NaN or infinite */
+
+/* Another thread may say the same. */
+INLINE void CALL(flag)(smolq_run *run)
+{
+#if defined(__GNUC__)
+    __atomic_store_n(&run->numeric, 1, __ATOMIC_RELAXED);
+#else
+    run->numeric = 1;
+#endif
+}
+
+/* ---- float products (rule 5), few tokens ---- */
+
+INLINE lanes CALL(weights)(int32_t type, const uint8_t *p)
+{
+    return type == SMOLQ_TYPE_F16 ? CALL(half)(p) : type == SMOLQ_TYPE_BF16 ? CALL(brain)(p) : CALL(load)((const float *)(const void *)p);
+}
+
+/* Four rows times n_x tokens: y[t][r]. */
+INLINE void CALL(float_rows)(int32_t type, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8])
+{
+    int32_t bytes = type == SMOLQ_TYPE_F32 ? 4 : 2, i, r, t;
+    for (t = 0; t < n_x; t++) {
+        const float *xt = (const float *)(const void *)x[t];
+        lanes acc[4] = { CALL(zero)(), CALL(zero)(), CALL(zero)(), CALL(zero)() };
+        for (i = 0; i + 16 <= n_cols; i += 16) {
+            lanes v = CALL(load)(xt + i);
+            UNROLL for (r = 0; r < 4; r++) acc[r] = CALL(fma)(CALL(weights)(type, w[r] + (size_t)i * (size_t)bytes), v, acc[r]);
+        }
+        if (i < n_cols) {
+            lanes v = CALL(load_some)(xt + i, n_cols - i);
+            UNROLL for (r = 0; r < 4; r++) {
+                uint8_t tail[64] = { 0 };
+                memcpy(tail, w[r] + (size_t)i * (size_t)bytes, (size_t)(n_cols - i) * (size_t)bytes);
+                acc[r] = CALL(fma)(CALL(weights)(type, tail), v, acc[r]);
+            }
+        }
+        UNROLL for (r = 0; r < 4; r++) y[t][r] = CALL(fold)(acc[r]);
+    }
+}
+
+/* ---- blocks in registers: what each format contributes ----
+ *
+ * code[j] holds 32 weights: levels plus `offset` as unsigned bytes, or, where is_signed, the levels themselves.  In blocks of 256, scale[j] holds for each of
+ * the 16 pairs that a product of bytes leaves the scale of its run, scales the same as 16 words in their order, and mins likewise. */
+typedef struct CALL(block) {
+    __m256i code[8], scale[8], scales, mins;
+} CALL(block);
+
+#define PAIR_MASK(a, b) _mm256_set_m128i(_mm_set1_epi16((int16_t)((2 * (b) + 1) * 256 + 2 * (b))), _mm_set1_epi16((int16_t)((2 * (a) + 1) * 256 + 2 * (a))))
+#define LOAD128(p) _mm_loadu_si128((const __m128i *)(const void *)(p))
+#define LOAD256(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
+#define TWICE(x)   _mm256_broadcastsi128_si256(x)
+
+/* Scales of runs of 32 as 8 words: scale[] and scales from them. */
+INLINE void CALL(runs_32)(CALL(block) *b, __m128i words)
+{
+    __m256i both = TWICE(words);
+    b->scale[0] = _mm256_shuffle_epi8(both, PAIR_MASK(0, 0));
+    b->scale[1] = _mm256_shuffle_epi8(both, PAIR_MASK(1, 1));
+    b->scale[2] = _mm256_shuffle_epi8(both, PAIR_MASK(2, 2));
+    b->scale[3] = _mm256_shuffle_epi8(both, PAIR_MASK(3, 3));
+    b->scale[4] = _mm256_shuffle_epi8(both, PAIR_MASK(4, 4));
+    b->scale[5] = _mm256_shuffle_epi8(both, PAIR_MASK(5, 5));
+    b->scale[6] = _mm256_shuffle_epi8(both, PAIR_MASK(6, 6));
+    b->scale[7] = _mm256_shuffle_epi8(both, PAIR_MASK(7, 7));
+    b->scales = _mm256_set_m128i(_mm_unpackhi_epi16(words, words), _mm_unpacklo_epi16(words, words));
+}
+
+/* Scales of runs of 16 as 16 words. */
+INLINE void CALL(runs_16)(CALL(block) *b, __m256i words)
+{
+    __m256i low = TWICE(_mm256_castsi256_si128(words)), high = TWICE(_mm256_extracti128_si256(words, 1));
+    b->scale[0] = _mm256_shuffle_epi8(low, PAIR_MASK(0, 1));
+    b->scale[1] = _mm256_shuffle_epi8(low, PAIR_MASK(2, 3));
+    b->scale[2] = _mm256_shuffle_epi8(low, PAIR_MASK(4, 5));
+    b->scale[3] = _mm256_shuffle_epi8(low, PAIR_MASK(6, 7));
+    b->scale[4] = _mm256_shuffle_epi8(high, PAIR_MASK(0, 1));
+    b->scale[5] = _mm256_shuffle_epi8(high, PAIR_MASK(2, 3));
+    b->scale[6] = _mm256_shuffle_epi8(high, PAIR_MASK(4, 5));
+    b->scale[7] = _mm256_shuffle_epi8(high, PAIR_MASK(6, 7));
+    b->scales = words;
+}
+
+/* Q4_K and Q5_K: eight 6-bit scales and minimums (see smolq__scales_6_bit). */
+INLINE void CALL(scales_6_bit)(CALL(block) *b, const uint8_t *s)
+{
+    uint32_t a = smolq_u32_at(s), m = smolq_u32_at(s + 4), high = smolq_u32_at(s + 8);
+    __m128i mins;
+    CALL(runs_32)(b, _mm_cvtepu8_epi16(_mm_set_epi32(0, 0, (int32_t)((high & 0x0f0f0f0fu) | (a >> 6 & 0x03030303u) << 4), (int32_t)(a & 0x3f3f3f3fu))));
+    mins = _mm_cvtepu8_epi16(_mm_set_epi32(0, 0, (int32_t)((high >> 4 & 0x0f0f0f0fu) | (m >> 6 & 0x03030303u) << 4), (int32_t)(m & 0x3f3f3f3fu)));
+    b->mins = _mm256_set_m128i(_mm_unpackhi_epi16(mins, mins), _mm_unpacklo_epi16(mins, mins));
+}
+
+INLINE void CALL(block_q4_k)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
+{
+    const smolq_block_q4_k *q = (const smolq_block_q4_k *)p;
+    const __m256i nibble = _mm256_set1_epi8(15);
+    int32_t k;
+    *d = CALL(half1)(q->d);
+    *dmin = -CALL(half1)(q->dmin);
+    CALL(scales_6_bit)(b, q->scales);
+    UNROLL for (k = 0; k < 4; k++) {
+        __m256i v = LOAD256(q->qs + 32 * k);
+        b->code[2 * k] = _mm256_and_si256(v, nibble);
+        b->code[2 * k + 1] = _mm256_and_si256(_mm256_srli_epi16(v, 4), nibble);
+    }
+}
+
+INLINE void CALL(block_q5_k)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
+{
+    const smolq_block_q5_k *q = (const smolq_block_q5_k *)p;
+    const __m256i nibble = _mm256_set1_epi8(15), fifth = _mm256_set1_epi8(16), high = LOAD256(q->qh);
+    int32_t k;
+    *d = CALL(half1)(q->d);
+    *dmin = -CALL(half1)(q->dmin);
+    CALL(scales_6_bit)(b, q->scales);
+    UNROLL for (k = 0; k < 4; k++) {
+        __m256i v = LOAD256(q->qs + 32 * k);
+        __m256i h0 = k < 2 ? _mm256_slli_epi16(high, 4 - 2 * k) : _mm256_srli_epi16(high, 2 * k - 4);         /* bit 2k to bit 4 */
+        __m256i h1 = 2 * k + 1 < 4 ? _mm256_slli_epi16(high, 3 - 2 * k) : _mm256_srli_epi16(high, 2 * k - 3); /* bit 2k + 1 */
+        b->code[2 * k] = _mm256_or_si256(_mm256_and_si256(v, nibble), _mm256_and_si256(h0, fifth));
+        b->code[2 * k + 1] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(v, 4), nibble), _mm256_and_si256(h1, fifth));
+    }
+}
+
+INLINE void CALL(block_q6_k)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
+{
+    const smolq_block_q6_k *q = (const smolq_block_q6_k *)p;
+    const __m256i nibble = _mm256_set1_epi8(15), top = _mm256_set1_epi8(48);
+    int32_t h;
+    *d = CALL(half1)(q->d);
+    *dmin = 0;
+    CALL(runs_16)(b, _mm256_cvtepi8_epi16(LOAD128(q->scales)));
+    b->mins = _mm256_setzero_si256();
+    UNROLL for (h = 0; h < 2; h++) {
+        __m256i l0 = LOAD256(q->ql + 64 * h), l1 = LOAD256(q->ql + 64 * h + 32), high = LOAD256(q->qh + 32 * h);
+        b->code[4 * h] = _mm256_or_si256(_mm256_and_si256(l0, nibble), _mm256_and_si256(_mm256_slli_epi16(high, 4), top));
+        b->code[4 * h + 1] = _mm256_or_si256(_mm256_and_si256(l1, nibble), _mm256_and_si256(_mm256_slli_epi16(high, 2), top));
+        b->code[4 * h + 2] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(l0, 4), nibble), _mm256_and_si256(high, top));
+        b->code[4 * h + 3] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(l1, 4), nibble), _mm256_and_si256(_mm256_srli_epi16(high, 2), top));
+    }
+}
+
+/* Any type in blocks of 256, by way of its levels. */
+INLINE void CALL(block_any)(CALL(block) *b, const smolq__type *type, const uint8_t *p, float *d, float *dmin)
+{
+    smolq__levels l;
+    int16_t scales[16], mins[16];
+    int32_t j, per_run;
+    type->levels(p, &l);
+    per_run = 16 / l.n_runs;
+    *d = l.d[0];
+    *dmin = l.has_least ? l.dmin : 0;
+    for (j = 0; j < 16; j++) {
+        scales[j] = l.scale[j / per_run];
+        mins[j] = l.has_least ? l.least[j / per_run] : 0;
+    }
+    CALL(runs_16)(b, LOAD256(scales));
+    b->mins = LOAD256(mins);
+    for (j = 0; j < 8; j++) b->code[j] = LOAD256(l.q + 32 * j);
+}
+
+INLINE void CALL(block_256)(CALL(block) *b, const smolq__type *type, const uint8_t *p, float *d, float *dmin)
+{
+    switch (type->id) {
+    case SMOLQ_TYPE_Q4_K: CALL(block_q4_k)(b, p, d, dmin); break;
+    case SMOLQ_TYPE_Q5_K: CALL(block_q5_k)(b, p, d, dmin); break;
+    case SMOLQ_TYPE_Q6_K: CALL(block_q6_k)(b, p, d, dmin); break;
+    default:              CALL(block_any)(b, type, p, d, dmin); break;
+    }
+}
+INLINE int32_t CALL(offset_256)(int32_t type) { return type == SMOLQ_TYPE_Q6_K ? 32 : 0; }
+INLINE int CALL(signed_256)(int32_t type) { return type != SMOLQ_TYPE_Q4_K && type != SMOLQ_TYPE_Q5_K && type != SMOLQ_TYPE_Q6_K; }
+INLINE int CALL(mins_256)(int32_t type) { return type == SMOLQ_TYPE_Q4_K || type == SMOLQ_TYPE_Q5_K || type == SMOLQ_TYPE_Q2_K; }
+
+/* ---- quantized products, few tokens: four rows with blocks of 256 ---- */
+
+INLINE __m128i CALL(sum4)(__m256i a, __m256i b, __m256i c, __m256i d)
+{
+    __m256i x = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+    return _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+}
+
+/* Four rows times n_x tokens: y[t][r].  `id` repeats type->id as a constant, where the caller knows it. */
+INLINE void CALL(rows_256)(int32_t id, const smolq__type *type, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8])
+{
+    int32_t n_blocks = n_cols / 256, b, r, t, j;
+    size_t at_d = (size_t)smolq_a8_d(n_cols), at_sums = (size_t)smolq_a8_sums(n_cols, 256), bytes = (size_t)type->facts.block_bytes;
+    __m128 acc[SMOLQ__CPU_FEW];
+    for (t = 0; t < n_x; t++) acc[t] = _mm_setzero_ps();
+    for (b = 0; b < n_blocks; b++) {
+        __m256i isum[SMOLQ__CPU_FEW][4], msum[SMOLQ__CPU_FEW][4];
+        float d[4], dmin[4];
+        UNROLL for (r = 0; r < 4; r++) {
+            CALL(block) block;
+            const uint8_t *p = w[r] + (size_t)b * bytes;
+            _mm_prefetch((const char *)p + 1024, _MM_HINT_T0);
+            _mm_prefetch((const char *)p + 1088, _MM_HINT_T0);
+            CALL(block_256)(&block, type, p, &d[r], &dmin[r]);
+            for (t = 0; t < n_x; t++) {
+                const int8_t *q = (const int8_t *)x[t] + 256 * b;
+                __m256i sums = LOAD256(x[t] + at_sums + (size_t)b * 32), sum = _mm256_setzero_si256();
+                UNROLL for (j = 0; j < 8; j++) {
+                    __m256i v = LOAD256(q + 32 * j);
+                    __m256i p16 = CALL(signed_256)(id) ? _mm256_maddubs_epi16(_mm256_abs_epi8(block.code[j]), _mm256_sign_epi8(v, block.code[j]))
+                                                       : _mm256_maddubs_epi16(block.code[j], v);
+                    sum = CALL(dot_words)(sum, p16, block.scale[j]);
+                }
+                if (CALL(offset_256)(id)) sum = _mm256_sub_epi32(sum, _mm256_slli_epi32(_mm256_madd_epi16(block.scales, sums), 5));
+                isum[t][r] = sum;
+                if (CALL(mins_256)(id)) msum[t][r] = _mm256_madd_epi16(block.mins, sums);
+            }
+        }
+        for (t = 0; t < n_x; t++) {
+            __m128 dx = _mm_set1_ps(((const float *)(const void *)(x[t] + at_d))[b]);
+            __m128 s = _mm_cvtepi32_ps(CALL(sum4)(isum[t][0], isum[t][1], isum[t][2], isum[t][3]));
+            acc[t] = _mm_fmadd_ps(_mm_mul_ps(_mm_loadu_ps(d), dx), s, acc[t]);
+            if (CALL(mins_256)(id)) {
+                s = _mm_cvtepi32_ps(CALL(sum4)(msum[t][0], msum[t][1], msum[t][2], msum[t][3]));
+                acc[t] = _mm_fmadd_ps(_mm_mul_ps(_mm_loadu_ps(dmin), dx), s, acc[t]);
+            }
+        }
+    }
+    for (t = 0; t < n_x; t++) _mm_storeu_ps(y[t], acc[t]);
+}
+
+/* ---- blocks of 32 ---- */
+
+INLINE __m256i CALL(nibbles)(const uint8_t *qs)
+{
+    __m128i v = LOAD128(qs);
+    return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(v, 4), v), _mm256_set1_epi8(15));
+}
+INLINE __m256i CALL(fifth_bits)(const uint8_t *qh) /* 32 bits to 0 or 16 in their bytes */
+{
+    const __m256i spread = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303), bit = _mm256_set1_epi64x((int64_t)0x8040201008040201u);
+    __m256i k = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32((int32_t)smolq_u32_at(qh)), spread), bit);
+    return _mm256_and_si256(_mm256_cmpeq_epi8(k, bit), _mm256_set1_epi8(16));
+}
+INLINE __m256i CALL(look_up)(const int8_t *values, __m256i nibbles) { return _mm256_shuffle_epi8(TWICE(LOAD128(values)), nibbles); }
+
+/* 32 levels (plus offset_32), their scale and minimum. */
+INLINE __m256i CALL(block_32)(int32_t id, const uint8_t *p, float *d, float *m)
+{
+    *m = 0;
+    switch (id) {
+    case SMOLQ_TYPE_Q4_0:   *d = CALL(half1)(p); return CALL(nibbles)(p + 2);
+    case SMOLQ_TYPE_Q4_1:   *d = CALL(half1)(p); *m = CALL(half1)(p + 2); return CALL(nibbles)(p + 4);
+    case SMOLQ_TYPE_Q5_0:   *d = CALL(half1)(p); return _mm256_or_si256(CALL(nibbles)(p + 6), CALL(fifth_bits)(p + 2));
+    case SMOLQ_TYPE_Q5_1:   *d = CALL(half1)(p); *m = CALL(half1)(p + 2); return _mm256_or_si256(CALL(nibbles)(p + 8), CALL(fifth_bits)(p + 4));
+    case SMOLQ_TYPE_Q8_0:   *d = CALL(half1)(p); return LOAD256(p + 2);
+    case SMOLQ_TYPE_IQ4_NL: *d = CALL(half1)(p); return CALL(look_up)(smolq_iq4_values, CALL(nibbles)(p + 2));
+    default:                *d = smolq_e8m0_half(p[0]); return CALL(look_up)(smolq_fp4_values, CALL(nibbles)(p + 1)); /* MXFP4 */
+    }
+}
+INLINE int32_t CALL(offset_32)(int32_t id) { return id == SMOLQ_TYPE_Q4_0 ? 8 : id == SMOLQ_TYPE_Q5_0 ? 16 : 0; }
+INLINE int CALL(signed_32)(int32_t id) { return id == SMOLQ_TYPE_Q8_0 || id == SMOLQ_TYPE_IQ4_NL || id == SMOLQ_TYPE_MXFP4; }
+INLINE int CALL(mins_32)(int32_t id) { return id == SMOLQ_TYPE_Q4_1 || id == SMOLQ_TYPE_Q5_1; }
+INLINE int CALL(is_32)(int32_t id)
+{
+    return id == SMOLQ_TYPE_Q4_0 || id == SMOLQ_TYPE_Q4_1 || id == SMOLQ_TYPE_Q5_0 || id == SMOLQ_TYPE_Q5_1 || id == SMOLQ_TYPE_Q8_0 || id == SMOLQ_TYPE_IQ4_NL || id == SMOLQ_TYPE_MXFP4;
+}
+
+/* Eight rows times n_x tokens: y[t][r]. */
+INLINE void CALL(rows_32)(int32_t id, const smolq__type *type, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8])
+{
+    int32_t n_blocks = n_cols / 32, b, r, t;
+    size_t at_d = (size_t)smolq_a8_d(n_cols), at_sums = (size_t)smolq_a8_sums(n_cols, 32), bytes = (size_t)type->facts.block_bytes;
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256 acc[SMOLQ__CPU_FEW];
+    for (t = 0; t < n_x; t++) acc[t] = _mm256_setzero_ps();
+    for (b = 0; b < n_blocks; b++) {
+        __m256i s[SMOLQ__CPU_FEW][8];
+        float d[8], m[8];
+        UNROLL for (r = 0; r < 8; r++) {
+            const uint8_t *p = w[r] + (size_t)b * bytes;
+            __m256i code;
+            _mm_prefetch((const char *)p + 1024, _MM_HINT_T0);
+            code = CALL(block_32)(id, p, &d[r], &m[r]);
+            for (t = 0; t < n_x; t++) {
+                __m256i v = LOAD256(x[t] + 32 * (size_t)b);
+                __m256i p16 = CALL(signed_32)(id) ? _mm256_maddubs_epi16(_mm256_abs_epi8(code), _mm256_sign_epi8(v, code)) : _mm256_maddubs_epi16(code, v);
+                s[t][r] = _mm256_madd_epi16(p16, ones);
+            }
+        }
+        for (t = 0; t < n_x; t++) {
+            const int16_t *sums = (const int16_t *)(const void *)(x[t] + at_sums) + 2 * b;
+            int32_t sum_x = sums[0] + sums[1];
+            __m256 dx = _mm256_set1_ps(((const float *)(const void *)(x[t] + at_d))[b]);
+            __m128i low = CALL(sum4)(s[t][0], s[t][1], s[t][2], s[t][3]), high = CALL(sum4)(s[t][4], s[t][5], s[t][6], s[t][7]);
+            __m256i isum = _mm256_set_m128i(high, low);
+            if (CALL(offset_32)(id)) isum = _mm256_sub_epi32(isum, _mm256_set1_epi32(CALL(offset_32)(id) * sum_x));
+            acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_loadu_ps(d), dx), _mm256_cvtepi32_ps(isum), acc[t]);
+            if (CALL(mins_32)(id)) acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_loadu_ps(m), dx), _mm256_set1_ps((float)sum_x), acc[t]);
+        }
+    }
+    for (t = 0; t < n_x; t++) _mm256_storeu_ps(y[t], acc[t]);
+}
+
+/* ---- any other type, by way of its integers: one row ---- */
+
+INLINE int32_t CALL(dot_ints)(const int16_t *v, const int8_t *q, int32_t n)
+{
+    __m256i sum = _mm256_setzero_si256();
+    __m128i s;
+    int32_t i;
+    for (i = 0; i < n; i += 16) sum = CALL(dot_words)(sum, LOAD256(v + i), _mm256_cvtepi8_epi16(LOAD128(q + i)));
+    s = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}
+
+static void CALL(row_any)(const smolq__type *type, const uint8_t *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8], int32_t r)
+{
+    int32_t weights = type->facts.block_weights, group = type->facts.group, b, t, g;
+    float acc[SMOLQ__CPU_FEW] = { 0 };
+    for (b = 0; b < n_cols / weights; b++) {
+        smolq__ints ints;
+        type->ints(w + (size_t)b * (size_t)type->facts.block_bytes, &ints);
+        for (t = 0; t < n_x; t++)
+            for (g = 0; g < ints.n_groups; g++) {
+                int32_t n = weights / ints.n_groups, first = b * weights + g * n;
+                float dx = ((const float *)(const void *)(x[t] + smolq_a8_d(n_cols)))[first / group];
+                acc[t] = CALL(fma1)(ints.d[g] * dx, (float)CALL(dot_ints)(ints.v + g * n, (const int8_t *)x[t] + first, n), acc[t]);
+            }
+    }
+    for (t = 0; t < n_x; t++) y[t][r] = acc[t];
+}
+
+/* ---- rows of a matrix times few tokens ---- */
+
+/* Rows w[0..n) go side by side: eight or four of them, as the type likes. */
+INLINE int32_t CALL(side_by_side)(const smolq__type *type) { return type->facts.group == 32 && CALL(is_32)(type->id) ? 8 : 4; }
+
+#define ROWS_OF(n_x) \
+    switch (type->id) { \
+    case SMOLQ_TYPE_F32:    CALL(float_rows)(SMOLQ_TYPE_F32, w, n_cols, x, n_x, y); break; \
+    case SMOLQ_TYPE_F16:    CALL(float_rows)(SMOLQ_TYPE_F16, w, n_cols, x, n_x, y); break; \
+    case SMOLQ_TYPE_BF16:   CALL(float_rows)(SMOLQ_TYPE_BF16, w, n_cols, x, n_x, y); break; \
+    case SMOLQ_TYPE_Q4_0:   CALL(rows_32)(SMOLQ_TYPE_Q4_0, type, w, n_cols, x, n_x, y); break; \
+    case SMOLQ_TYPE_Q4_1:   CALL(rows_32)(SMOLQ_TYPE_Q4_1, type, w, n_cols, x, n_x, y); break; \
+    case SMOLQ_TYPE_Q5_0:   CALL(rows_32)(SMOLQ_TYPE_Q5_0, type, w, n_cols, x, n_x, y); break; \
+    case SMOLQ_TYPE_Q5_1:   CALL(rows_32)(SMOLQ_TYPE_Q5_1, type, w, n_cols, x, n_x, y); break; \
+    case SMOLQ_TYPE_Q8_0:   CALL(rows_32)(SMOLQ_TYPE_Q8_0, type, w, n_cols, x, n_x, y); break; \
+    case SMOLQ_TYPE_IQ4_NL: CALL(rows_32)(SMOLQ_TYPE_IQ4_NL, type, w, n_cols, x, n_x, y); break; \
+    case SMOLQ_TYPE_MXFP4:  CALL(rows_32)(SMOLQ_TYPE_MXFP4, type, w, n_cols, x, n_x, y); break; \
+    case SMOLQ_TYPE_Q4_K:   CALL(rows_256)(SMOLQ_TYPE_Q4_K, type, w, n_cols, x, n_x, y); break; \
+    case SMOLQ_TYPE_Q5_K:   CALL(rows_256)(SMOLQ_TYPE_Q5_K, type, w, n_cols, x, n_x, y); break; \
+    case SMOLQ_TYPE_Q6_K:   CALL(rows_256)(SMOLQ_TYPE_Q6_K, type, w, n_cols, x, n_x, y); break; \
+    case SMOLQ_TYPE_Q2_K:   CALL(rows_256)(SMOLQ_TYPE_Q2_K, type, w, n_cols, x, n_x, y); break; \
+    default: \
+        if (type->facts.group == 256) CALL(rows_256)(SMOLQ_TYPE_Q3_K, type, w, n_cols, x, n_x, y); /* signed levels, no minimums */ \
+        else for (r = 0; r < 4; r++) CALL(row_any)(type, w[r], n_cols, x, n_x, y, r); \
+    }
+
+/* One token is the case that counts: its own copy keeps all in registers. */
+static void CALL(rows_1)(const smolq__type *type, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, float (*y)[8])
+{
+    int32_t r;
+    ROWS_OF(1)
+}
+static void CALL(rows_few)(const smolq__type *type, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8])
+{
+    int32_t r;
+    ROWS_OF(n_x)
+}
+#undef ROWS_OF
+
+INLINE void CALL(put)(const smolq_op_part *part, float *out, int32_t row, float y)
+{
+    if (part->bias) y += part->bias[row];
+    out[row] = part->add != 0 ? CALL(fma1)(part->add, y, out[row]) : y;
+}
+
+/* Rows [begin, end) of a part for up to SMOLQ__CPU_FEW tokens. */
+static void CALL(few)(const smolq_run *run, const smolq_op_part *part, int32_t first_token, int32_t n_x, int32_t begin, int32_t end)
+{
+    const smolq__type *type = smolq__type_of(part->w->type);
+    int32_t side = CALL(side_by_side)(type), m = (end - begin) / side, i, r, t;
+    const uint8_t *x[SMOLQ__CPU_FEW], *w[8];
+    float y[SMOLQ__CPU_FEW][8];
+    for (t = 0; t < n_x; t++) x[t] = smolq_row(run, part->in, first_token + t);
+    for (i = 0; i < m || begin + m * side + (i - m) * side < end; i++) {
+        int32_t apart = i < m ? m : 1, row = i < m ? begin + i : begin + m * side + (i - m) * side; /* far apart; the few left over side by side */
+        for (r = 0; r < side; r++) {
+            int32_t at = row + r * apart;
+            w[r] = part->w->data + (uint64_t)(at < end ? at : end - 1) * part->w->row_bytes;
+        }
+        if (n_x == 1) CALL(rows_1)(type, w, part->w->n_cols, x, y);
+        else CALL(rows_few)(type, w, part->w->n_cols, x, n_x, y);
+        for (r = 0; r < side && row + r * apart < end; r++)
+            for (t = 0; t < n_x; t++) CALL(put)(part, (float *)(void *)smolq_row(run, part->out, first_token + t), row + r * apart, y[t][r]);
+    }
+}
+
+/* ---- products over panels, many tokens ---- */
+
+enum { CALL(TILE) = 256 }; /* tokens that pass over a panel before it is unpacked again */
+
+/* Sixteen rows of up to 256 weights as words, two of each row side by side. */
+typedef struct CALL(panel) {
+    int16_t v[128][32];
+    int16_t mins[8][32];
+    float   d[16][16];     /* [group][row] */
+    float   dmin[16];
+    int32_t n_groups, has_mins;
+} CALL(panel);
+
+/* From rows of words to pairs of 16 rows: an 8 x 8 transposition of dwords. */
+INLINE void CALL(transpose_8)(const int16_t *const *rows, int32_t at, int16_t (*to)[32], int32_t half)
+{
+    __m256i r[8], t[8];
+    int32_t i;
+    UNROLL for (i = 0; i < 8; i++) r[i] = LOAD256(rows[i] + at);
+    UNROLL for (i = 0; i < 4; i++) {
+        t[2 * i] = _mm256_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+        t[2 * i + 1] = _mm256_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+    }
+    UNROLL for (i = 0; i < 2; i++) {
+        r[4 * i] = _mm256_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+        r[4 * i + 1] = _mm256_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+        r[4 * i + 2] = _mm256_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+        r[4 * i + 3] = _mm256_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+    }
+    UNROLL for (i = 0; i < 4; i++) {
+        _mm256_storeu_si256((__m256i *)(void *)(to[i] + half * 16), _mm256_permute2x128_si256(r[i], r[i + 4], 0x20));
+        _mm256_storeu_si256((__m256i *)(void *)(to[i + 4] + half * 16), _mm256_permute2x128_si256(r[i], r[i + 4], 0x31));
+    }
+}
+
+#define STORE256(p, x) _mm256_storeu_si256((__m256i *)(void *)(p), x)
+
+/* One row's block of 256 as words. */
+INLINE void CALL(words_256)(int32_t id, const smolq__type *type, const uint8_t *p, int16_t *v, int16_t *mins, float *d, float *dmin)
+{
+    CALL(block) b;
+    int32_t j;
+    CALL(block_256)(&b, type, p, d, dmin);
+    UNROLL for (j = 0; j < 8; j++) {
+        __m256i low = CALL(signed_256)(id) ? _mm256_cvtepi8_epi16(_mm256_castsi256_si128(b.code[j])) : _mm256_cvtepu8_epi16(_mm256_castsi256_si128(b.code[j]));
+        __m256i high = CALL(signed_256)(id) ? _mm256_cvtepi8_epi16(_mm256_extracti128_si256(b.code[j], 1)) : _mm256_cvtepu8_epi16(_mm256_extracti128_si256(b.code[j], 1));
+        __m256i offset = _mm256_set1_epi16((int16_t)CALL(offset_256)(id));
+        STORE256(v + 32 * j, _mm256_mullo_epi16(_mm256_sub_epi16(low, offset), _mm256_permute2x128_si256(b.scale[j], b.scale[j], 0x00)));
+        STORE256(v + 32 * j + 16, _mm256_mullo_epi16(_mm256_sub_epi16(high, offset), _mm256_permute2x128_si256(b.scale[j], b.scale[j], 0x11)));
+    }
+    if (CALL(mins_256)(id)) STORE256(mins, b.mins);
+}
+
+/* The next 256 (or what is left) of 16 rows. */
+static void CALL(fill_panel)(CALL(panel) *panel, const smolq__type *type, const uint8_t *const *w, int32_t n)
+{
+    int16_t v[16][256], mins[16][16];
+    const int16_t *rows[8];
+    int32_t r, k, half, b, n_blocks = n / type->facts.block_weights;
+    size_t bytes = (size_t)type->facts.block_bytes;
+    panel->n_groups = 1;
+    panel->has_mins = 0;
+    for (r = 0; r < 16; r++) {
+        if (type->facts.group == 256) {
+            switch (type->id) {
+            case SMOLQ_TYPE_Q4_K: CALL(words_256)(SMOLQ_TYPE_Q4_K, type, w[r], v[r], mins[r], &panel->d[0][r], &panel->dmin[r]); break;
+            case SMOLQ_TYPE_Q5_K: CALL(words_256)(SMOLQ_TYPE_Q5_K, type, w[r], v[r], mins[r], &panel->d[0][r], &panel->dmin[r]); break;
+            case SMOLQ_TYPE_Q6_K: CALL(words_256)(SMOLQ_TYPE_Q6_K, type, w[r], v[r], mins[r], &panel->d[0][r], &panel->dmin[r]); break;
+            case SMOLQ_TYPE_Q2_K: CALL(words_256)(SMOLQ_TYPE_Q2_K, type, w[r], v[r], mins[r], &panel->d[0][r], &panel->dmin[r]); break;
+            default:              CALL(words_256)(SMOLQ_TYPE_Q3_K, type, w[r], v[r], mins[r], &panel->d[0][r], &panel->dmin[r]); break;
+            }
+            panel->has_mins = CALL(mins_256)(type->id);
+        } else if (CALL(is_32)(type->id)) {
+            for (b = 0; b < n_blocks; b++) {
+                float m;
+                __m256i code = CALL(block_32)(type->id, w[r] + (size_t)b * bytes, &panel->d[b][r], &m), offset = _mm256_set1_epi16((int16_t)CALL(offset_32)(type->id));
+                int is_signed = CALL(signed_32)(type->id);
+                __m128i low = _mm256_castsi256_si128(code), high = _mm256_extracti128_si256(code, 1);
+                STORE256(v[r] + 32 * b, _mm256_sub_epi16(is_signed ? _mm256_cvtepi8_epi16(low) : _mm256_cvtepu8_epi16(low), offset));
+                STORE256(v[r] + 32 * b + 16, _mm256_sub_epi16(is_signed ? _mm256_cvtepi8_epi16(high) : _mm256_cvtepu8_epi16(high), offset));
+                panel->d[8 + b][r] = m;
+            }
+            panel->n_groups = n / 32;
+        } else {
+            smolq__ints ints;
+            int32_t g;
+            for (b = 0; b < n_blocks; b++) {
+                type->ints(w[r] + (size_t)b * bytes, &ints);
+                memcpy(v[r] + b * type->facts.block_weights, ints.v, (size_t)type->facts.block_weights * sizeof *ints.v);
+                for (g = 0; g < ints.n_groups; g++) panel->d[b * ints.n_groups + g][r] = ints.d[g];
+            }
+            panel->n_groups = n_blocks * ints.n_groups;
+        }
+    }
+    for (half = 0; half < 2; half++) {
+        for (r = 0; r < 8; r++) rows[r] = v[half * 8 + r];
+        for (k = 0; k < n / 2; k += 8) CALL(transpose_8)(rows, 2 * k, panel->v + k, half);
+        for (r = 0; r < 8; r++) rows[r] = mins[half * 8 + r];
+        if (panel->has_mins) CALL(transpose_8)(rows, 0, panel->mins, half);
+    }
+}
+
+/* n_pairs rows of a panel times up to TOKENS tokens, x[t] + first: exact sums as lanes of floats. */
+#if defined(SMOLQ__CPU_AVX512)
+enum { CALL(TOKENS) = 12 };
+INLINE void CALL(panel_dot)(int16_t (*v)[32], int32_t n_pairs, const int16_t *const *x, lanes *sums)
+{
+    __m512i acc[CALL(TOKENS)];
+    int32_t k, t;
+    UNROLL for (t = 0; t < CALL(TOKENS); t++) acc[t] = _mm512_setzero_si512();
+    for (k = 0; k < n_pairs; k++) {
+        __m512i w = _mm512_loadu_si512(v[k]);
+        UNROLL for (t = 0; t < CALL(TOKENS); t++) {
+            int32_t pair;
+            memcpy(&pair, x[t] + 2 * k, sizeof pair);
+            acc[t] = _mm512_dpwssd_epi32(acc[t], w, _mm512_set1_epi32(pair));
+        }
+    }
+    UNROLL for (t = 0; t < CALL(TOKENS); t++) sums[t] = _mm512_cvtepi32_ps(acc[t]);
+}
+#else
+enum { CALL(TOKENS) = 4 };
+INLINE void CALL(panel_dot)(int16_t (*v)[32], int32_t n_pairs, const int16_t *const *x, lanes *sums)
+{
+    __m256i a[CALL(TOKENS)], b[CALL(TOKENS)];
+    int32_t k, t;
+    UNROLL for (t = 0; t < CALL(TOKENS); t++) a[t] = b[t] = _mm256_setzero_si256();
+    for (k = 0; k < n_pairs; k++) {
+        __m256i w0 = LOAD256(v[k]), w1 = LOAD256(v[k] + 16);
+        UNROLL for (t = 0; t < CALL(TOKENS); t++) {
+            int32_t pair;
+            __m256i p;
+            memcpy(&pair, x[t] + 2 * k, sizeof pair);
+            p = _mm256_set1_epi32(pair);
+            a[t] = CALL(dot_words)(a[t], w0, p);
+            b[t] = CALL(dot_words)(b[t], w1, p);
+        }
+    }
+    UNROLL for (t = 0; t < CALL(TOKENS); t++) sums[t] = CALL(both)(_mm256_cvtepi32_ps(a[t]), _mm256_cvtepi32_ps(b[t]));
+}
+#endif
+
+/* A panel's step for TOKENS tokens. */
+INLINE void CALL(panel_step)(CALL(panel) *panel, const smolq__type *type, const int16_t *const *wide, const uint8_t *const *x, size_t at_d, size_t at_sums, int32_t first, int32_t length,
+                             float (*c)[16])
+{
+    int32_t per = length / panel->n_groups, g, t;
+    const int16_t *at[CALL(TOKENS)];
+    lanes sums[CALL(TOKENS)];
+    for (g = 0; g < panel->n_groups; g++) {
+        lanes d = CALL(load)(panel->d[g]);
+        UNROLL for (t = 0; t < CALL(TOKENS); t++) at[t] = wide[t] + first + g * per;
+        CALL(panel_dot)(panel->v + g * per / 2, per / 2, at, sums);
+        UNROLL for (t = 0; t < CALL(TOKENS); t++) {
+            float dx = ((const float *)(const void *)(x[t] + at_d))[(first + g * per) / type->facts.group];
+            CALL(store)(c[t], CALL(fma)(CALL(mul)(d, CALL(all)(dx)), sums[t], CALL(load)(c[t])));
+        }
+        if (CALL(mins_32)(type->id)) {
+            lanes m = CALL(load)(panel->d[8 + g]);
+            UNROLL for (t = 0; t < CALL(TOKENS); t++) {
+                const int16_t *s = (const int16_t *)(const void *)(x[t] + at_sums) + (first + g * per) / 16;
+                float dx = ((const float *)(const void *)(x[t] + at_d))[(first + g * per) / 32];
+                CALL(store)(c[t], CALL(fma)(CALL(mul)(m, CALL(all)(dx)), CALL(all)((float)(s[0] + s[1])), CALL(load)(c[t])));
+            }
+        }
+    }
+    if (panel->has_mins) {
+        lanes m = CALL(load)(panel->dmin);
+        UNROLL for (t = 0; t < CALL(TOKENS); t++) at[t] = (const int16_t *)(const void *)(x[t] + at_sums) + first / 16;
+        CALL(panel_dot)(panel->mins, 8, at, sums);
+        UNROLL for (t = 0; t < CALL(TOKENS); t++) {
+            float dx = ((const float *)(const void *)(x[t] + at_d))[first / 256];
+            CALL(store)(c[t], CALL(fma)(CALL(mul)(m, CALL(all)(dx)), sums[t], CALL(load)(c[t])));
+        }
+    }
+}
+
+/* Float tensors over panels: lanes run along the row, so sixteen rows are unpacked to floats and each token takes them four at a time. */
+static void CALL(many_floats)(const smolq_run *run, const smolq_op_part *part, int32_t n_tokens, int32_t row, int32_t n_rows)
+{
+    int32_t t, r, i;
+    for (t = 0; t < n_tokens; t += SMOLQ__CPU_FEW) {
+        int32_t n_x = n_tokens - t < SMOLQ__CPU_FEW ? n_tokens - t : SMOLQ__CPU_FEW;
+        const smolq__type *type = smolq__type_of(part->w->type);
+        const uint8_t *x[SMOLQ__CPU_FEW], *w[8];
+        float y[SMOLQ__CPU_FEW][8];
+        for (i = 0; i < n_x; i++) x[i] = smolq_row(run, part->in, t + i);
+        for (r = 0; r < n_rows; r += 4) {
+            for (i = 0; i < 4; i++) w[i] = part->w->data + (uint64_t)(row + (r + i < n_rows ? r + i : n_rows - 1)) * part->w->row_bytes;
+            CALL(rows_few)(type, w, part->w->n_cols, x, n_x, y);
+            for (i = 0; i < n_x * 4; i++)
+                if (r + i % 4 < n_rows) CALL(put)(part, (float *)(void *)smolq_row(run, part->out, t + i / 4), row + r + i % 4, y[i / 4][i % 4]);
+        }
+    }
+}
+
+/* Sixteen rows (or the n_rows that are left) for all tokens. */
+static void CALL(many)(const smolq_run *run, const smolq_op_part *part, int32_t n_tokens, int32_t row, int32_t n_rows)
+{
+    const smolq__type *type = smolq__type_of(part->w->type);
+    int32_t n_cols = part->w->n_cols, tile, first, t, r, n_tile;
+    size_t at_d = (size_t)smolq_a8_d(n_cols), at_sums = (size_t)smolq_a8_sums(n_cols, type->facts.group ? type->facts.group : 32);
+    const uint8_t *w[16];
+    CALL(panel) panel;
+    float c[CALL(TILE) + CALL(TOKENS)][16];
+    if (!type->ints) {
+        CALL(many_floats)(run, part, n_tokens, row, n_rows);
+        return;
+    }
+    for (tile = 0; tile < n_tokens; tile += n_tile) {
+        n_tile = n_tokens - tile < CALL(TILE) ? n_tokens - tile : CALL(TILE);
+        memset(c, 0, sizeof c);
+        for (first = 0; first < n_cols; first += 256) {
+            int32_t length = n_cols - first < 256 ? n_cols - first : 256;
+            for (r = 0; r < 16; r++)
+                w[r] = part->w->data + (uint64_t)(row + (r < n_rows ? r : n_rows - 1)) * part->w->row_bytes + (size_t)(first / type->facts.block_weights) * (size_t)type->facts.block_bytes;
+            CALL(fill_panel)(&panel, type, w, length);
+            for (t = 0; t < n_tile; t += CALL(TOKENS)) {
+                const uint8_t *x[CALL(TOKENS)];
+                const int16_t *wide[CALL(TOKENS)];
+                int32_t i;
+                for (i = 0; i < CALL(TOKENS); i++) { /* beyond the last token the last one again, for rows of c that nobody reads */
+                    int32_t token = tile + (t + i < n_tile ? t + i : n_tile - 1);
+                    x[i] = smolq_row(run, part->in, token);
+                    wide[i] = smolq__cpu_wide(run, part->in, token);
+                }
+                CALL(panel_step)(&panel, type, wide, x, at_d, at_sums, first, length, c + t);
+            }
+        }
+        for (t = 0; t < n_tile; t++) {
+            float *out = (float *)(void *)smolq_row(run, part->out, tile + t);
+            for (r = 0; r < n_rows; r++) CALL(put)(part, out, row + r, c[t][r]);
+        }
+    }
+}
+
+/* ---- the operations ---- */
+
+static void CALL(norm)(const smolq_run *run, const smolq_op *op, int32_t row)
+{
+    const float *x = (const float *)(const void *)smolq_row(run, op->in, row);
+    float *y = (float *)(void *)smolq_row(run, op->out, row);
+    int32_t seg, i, n = op->n;
+    for (seg = 0; seg < op->n_seg; seg++, x += n, y += n) {
+        lanes ss[4] = { CALL(zero)(), CALL(zero)(), CALL(zero)(), CALL(zero)() }, s;
+        for (i = 0; i < n; i += 16) {
+            lanes v = i + 16 <= n ? CALL(load)(x + i) : CALL(load_some)(x + i, n - i);
+            ss[i / 16 & 3] = CALL(fma)(v, v, ss[i / 16 & 3]);
+        }
+        s = CALL(all)(1.0f / smolq_sqrt(CALL(fold)(CALL(add)(CALL(add)(ss[0], ss[2]), CALL(add)(ss[1], ss[3]))) / (float)n + op->eps));
+        for (i = 0; i < n; i += 16) {
+            int32_t some = n - i < 16 ? n - i : 16;
+            lanes v = CALL(mul)(CALL(mul)(CALL(load_some)(x + i, some), s), CALL(load_some)(op->w + i, some));
+            if (op->add) v = CALL(add)(CALL(load_some)(y + i, some), v);
+            CALL(store_some)(y + i, v, some);
+        }
+    }
+}
+
+/* int8 activations (rule 3), and their words for products over panels. */
+static void CALL(quantize)(smolq_run *run, const smolq_op *op, int32_t row, int widen)
+{
+    const float *x = (const float *)(const void *)smolq_row(run, op->in, row);
+    uint8_t *out = smolq_row(run, op->out, row);
+    int16_t *wide = smolq__cpu_wide(run, op->out, row);
+    int32_t seg, g, i, group = op->group;
+    for (seg = 0; seg < op->n_seg; seg++, x += op->n, out += smolq_a8_bytes(op->n, group)) {
+        int8_t *q = (int8_t *)out;
+        float *d = (float *)(void *)(out + smolq_a8_d(op->n));
+        int16_t *sums = (int16_t *)(void *)(out + smolq_a8_sums(op->n, group));
+        for (g = 0; g < op->n / group; g++, q += group) {
+            lanes most = CALL(zero)(), zeros = CALL(zero)(), id;
+            float amax;
+            for (i = 0; i < group; i += 16) {
+                lanes v = CALL(load)(x + g * group + i);
+                most = CALL(max)(most, CALL(abs)(v));
+                zeros = CALL(fma)(v, CALL(zero)(), zeros);
+            }
+            amax = CALL(most)(most);
+            if (!CALL(is_number)(zeros)) {
+                CALL(flag)(run);
+                amax = 0;
+            }
+            if (amax < 7.888609052210118e-31f) amax = 0;
+            d[g] = amax / 127.0f;
+            id = CALL(all)(amax > 0 ? 127.0f / amax : 0.0f);
+            for (i = 0; i < group; i += 16) {
+                __m128i v;
+                if (amax > 0) CALL(put_bytes)(q + i, CALL(mul)(CALL(load)(x + g * group + i), id));
+                else memset(q + i, 0, 16);
+                v = LOAD128(q + i);
+                if (widen) STORE256(wide + g * group + i, _mm256_cvtepi8_epi16(v));
+                v = _mm_madd_epi16(_mm_maddubs_epi16(_mm_set1_epi8(1), v), _mm_set1_epi16(1));
+                v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0x4e));
+                *sums++ = (int16_t)_mm_cvtsi128_si32(_mm_add_epi32(v, _mm_shuffle_epi32(v, 0xb1)));
+            }
+        }
+    }
+}
+
+static void CALL(rope)(const smolq_run *run, const smolq_op *op, int32_t row)
+{
+    float *x = (float *)(void *)smolq_row(run, op->in, row);
+    const float *c = (const float *)(const void *)smolq_row(run, op->angles, row), *s = c + op->n_rot / 2;
+    int32_t half = op->n_rot / 2, head, i;
+    for (head = 0; head < op->n_seg; head++, x += op->n) {
+        i = 0;
+        if (op->rope == SMOLQ_ROPE_HALVES)
+            for (; i + 16 <= half; i += 16) {
+                lanes a = CALL(load)(x + i), b = CALL(load)(x + half + i), vc = CALL(load)(c + i), vs = CALL(load)(s + i);
+                CALL(store)(x + i, CALL(fma)(a, vc, CALL(sub)(CALL(zero)(), CALL(mul)(b, vs))));
+                CALL(store)(x + half + i, CALL(fma)(a, vs, CALL(mul)(b, vc)));
+            }
+        for (; i < half; i++) {
+            int32_t at = op->rope == SMOLQ_ROPE_PAIRS ? 2 * i : i, other = op->rope == SMOLQ_ROPE_PAIRS ? 2 * i + 1 : i + half;
+            float a = x[at], b = x[other];
+            x[at] = CALL(fma1)(a, c[i], -smolq_mul(b, s[i]));
+            x[other] = CALL(fma1)(a, s[i], smolq_mul(b, c[i]));
+        }
+    }
+}
+
+static void CALL(kv_store)(smolq_run *run, const smolq_op *op, int32_t row)
+{
+    const smolq_kv_layer *kv = &run->kv[row][op->layer];
+    uint64_t cell = (uint64_t)(run->position[row] % kv->n_cells);
+    int32_t which, head, i;
+    for (which = 0; which < 2; which++) {
+        const float *x = (const float *)(const void *)smolq_row(run, which ? SMOLQ_BUF_V : SMOLQ_BUF_K, row);
+        for (head = 0; head < op->n_head_kv; head++, x += op->n) {
+            uint8_t *to = (which ? kv->v : kv->k) + ((uint64_t)head * (uint64_t)kv->n_cells + cell) * kv->head_row_bytes;
+            lanes zeros = CALL(zero)(), most = CALL(zero)();
+            for (i = 0; i < op->n; i += 16) {
+                lanes v = CALL(load)(x + i);
+                zeros = CALL(fma)(v, CALL(zero)(), zeros);
+                most = CALL(max)(most, CALL(abs)(v));
+                if (kv->type == SMOLQ_TYPE_F32) CALL(store)((float *)(void *)to + i, v);
+                else CALL(put_half)(to + 2 * i, v);
+            }
+            if (!CALL(is_number)(zeros) || (kv->type == SMOLQ_TYPE_F16 && CALL(most)(most) >= 65520.0f)) CALL(flag)(run);
+        }
+    }
+}
+
+INLINE lanes CALL(cell)(int32_t type, const uint8_t *p, int32_t i) /* numbers i..i+15 of a cell */
+{
+    if (type == SMOLQ_TYPE_F16) return CALL(half)(p + 2 * i);
+    if (type == SMOLQ_TYPE_F32) return CALL(load)((const float *)(const void *)p + i);
+    p += i / 32 * 34;
+    return CALL(mul)(CALL(all)(CALL(half1)(p)), CALL(bytes)((const int8_t *)p + 2 + i % 32));
+}
+
+/* Rule 9 for all query heads that share a KV head, for one token: each cell is read once for them. */
+INLINE void CALL(attend)(const smolq_run *run, const smolq_op *op, int32_t row, int32_t head_kv, int32_t type)
+{
+    enum { GROUP = 8 };
+    const smolq_kv_layer *kv = &run->kv[row][op->layer];
+    int32_t n = op->n, group = op->n_head / op->n_head_kv, some, g0, g, k, d;
+    uint64_t head_at = (uint64_t)head_kv * (uint64_t)kv->n_cells * kv->head_row_bytes;
+    float scale = op->heated ? smolq_mul(op->scale, *(const float *)(const void *)smolq_row(run, SMOLQ_BUF_HEAT, row)) : op->scale;
+    int32_t end = run->position[row] + 1, begin = op->window && end > op->window ? end - op->window : 0, block;
+    for (g0 = 0; g0 < group; g0 += GROUP) {
+        const float *q = (const float *)(const void *)smolq_row(run, SMOLQ_BUF_Q, row) + (size_t)(head_kv * group + g0) * (size_t)n;
+        float *out = (float *)(void *)smolq_row(run, SMOLQ_BUF_ATT, row) + (size_t)(head_kv * group + g0) * (size_t)n;
+        float best[GROUP], total[GROUP], p[GROUP][SMOLQ__CPU_KEYS], o[GROUP][SMOLQ__CPU_HEAD];
+        some = group - g0 < GROUP ? group - g0 : GROUP;
+        for (block = begin - begin % SMOLQ__CPU_KEYS; block < end; block += SMOLQ__CPU_KEYS) {
+            int32_t first = block > begin ? 0 : begin - block, last = end - block < SMOLQ__CPU_KEYS ? end - block : SMOLQ__CPU_KEYS;
+            float block_best[GROUP], block_total[GROUP];
+            for (k = first; k < last; k++) {
+                const uint8_t *key = kv->k + head_at + (uint64_t)((block + k) % kv->n_cells) * kv->head_row_bytes;
+                lanes acc[GROUP];
+                for (g = 0; g < some; g++) acc[g] = CALL(zero)();
+                for (d = 0; d < n; d += 16) {
+                    lanes v = CALL(cell)(type, key, d);
+                    for (g = 0; g < some; g++) acc[g] = CALL(fma)(CALL(load)(q + g * n + d), v, acc[g]);
+                }
+                for (g = 0; g < some; g++) p[g][k] = smolq_cap(smolq_mul(CALL(fold)(acc[g]), scale), op->cap);
+            }
+            for (g = 0; g < some; g++) {
+                lanes sum = CALL(zero)();
+                block_best[g] = p[g][first];
+                for (k = first; k < last; k++) block_best[g] = p[g][k] > block_best[g] ? p[g][k] : block_best[g];
+                for (k = 0; k < SMOLQ__CPU_KEYS; k++)
+                    if (k < first || k >= last) p[g][k] = -3.0e38f; /* e^that is 0 */
+                for (k = 0; k < SMOLQ__CPU_KEYS; k += 16) {
+                    lanes e = CALL(exp)(CALL(sub)(CALL(load)(p[g] + k), CALL(all)(block_best[g])));
+                    CALL(store)(p[g] + k, e);
+                    sum = CALL(add)(sum, e);
+                }
+                block_total[g] = CALL(fold)(sum);
+                for (d = 0; d < n; d += 16) CALL(store)(o[g] + d, CALL(zero)());
+            }
+            for (k = first; k < last; k++) {
+                const uint8_t *value = kv->v + head_at + (uint64_t)((block + k) % kv->n_cells) * kv->head_row_bytes;
+                for (d = 0; d < n; d += 16) {
+                    lanes v = CALL(cell)(type, value, d);
+                    for (g = 0; g < some; g++) CALL(store)(o[g] + d, CALL(fma)(CALL(all)(p[g][k]), v, CALL(load)(o[g] + d)));
+                }
+            }
+            for (g = 0; g < some; g++) {
+                if (block <= begin) {
+                    best[g] = block_best[g];
+                    total[g] = block_total[g];
+                    memcpy(out + g * n, o[g], (size_t)n * sizeof *out);
+                } else {
+                    float new_best = block_best[g] > best[g] ? block_best[g] : best[g], keep = smolq_exp(best[g] - new_best), take = smolq_exp(block_best[g] - new_best);
+                    total[g] = CALL(fma1)(total[g], keep, smolq_mul(block_total[g], take));
+                    for (d = 0; d < n; d += 16)
+                        CALL(store)(out + g * n + d, CALL(fma)(CALL(load)(out + g * n + d), CALL(all)(keep), CALL(mul)(CALL(load)(o[g] + d), CALL(all)(take))));
+                    best[g] = new_best;
+                }
+            }
+        }
+        for (g = 0; g < some; g++) {
+            float divide;
+            if (op->w) {
+                float sink = op->w[head_kv * group + g0 + g], new_best = sink > best[g] ? sink : best[g], keep = smolq_exp(best[g] - new_best);
+                divide = keep / CALL(fma1)(total[g], keep, smolq_exp(sink - new_best));
+            } else {
+                divide = 1.0f / total[g];
+            }
+            for (d = 0; d < n; d += 16) CALL(store)(out + g * n + d, CALL(mul)(CALL(load)(out + g * n + d), CALL(all)(divide)));
+        }
+    }
+}
+
+static void CALL(attention)(const smolq_run *run, const smolq_op *op, int32_t row, int32_t head_kv)
+{
+    switch (run->kv[row][op->layer].type) {
+    case SMOLQ_TYPE_F16: CALL(attend)(run, op, row, head_kv, SMOLQ_TYPE_F16); break;
+    case SMOLQ_TYPE_F32: CALL(attend)(run, op, row, head_kv, SMOLQ_TYPE_F32); break;
+    default:             CALL(attend)(run, op, row, head_kv, SMOLQ_TYPE_Q8_0); break;
+    }
+}
+
+INLINE lanes CALL(gate)(int32_t kind, lanes g, lanes up)
+{
+    if (kind == SMOLQ_GATE_SILU) return CALL(mul)(CALL(sigmoid_times)(g, CALL(sub)(CALL(zero)(), g)), up);
+    if (kind == SMOLQ_GATE_GELU) {
+        lanes u = CALL(mul)(CALL(mul)(CALL(all)(0.797884561f), g), CALL(fma)(CALL(mul)(CALL(all)(0.044715f), g), g, CALL(all)(1.0f)));
+        return CALL(mul)(CALL(sigmoid_times)(g, CALL(mul)(CALL(all)(-2.0f), u)), up);
+    }
+    g = CALL(min)(CALL(all)(7.0f), g); /* in this order a NaN stays */
+    up = CALL(max)(CALL(all)(-7.0f), CALL(min)(CALL(all)(7.0f), up));
+    return CALL(mul)(CALL(sigmoid_times)(g, CALL(mul)(CALL(all)(-1.702f), g)), CALL(add)(up, CALL(all)(1.0f)));
+}
+
+static void CALL(glu)(const smolq_run *run, const smolq_op *op, int32_t row)
+{
+    float *g = (float *)(void *)smolq_row(run, SMOLQ_BUF_GATE, row);
+    const float *up = (const float *)(const void *)smolq_row(run, SMOLQ_BUF_UP, row);
+    int32_t i;
+    for (i = 0; i + 16 <= op->n; i += 16) CALL(store)(g + i, CALL(gate)(op->gate, CALL(load)(g + i), CALL(load)(up + i)));
+    if (i < op->n) CALL(store_some)(g + i, CALL(gate)(op->gate, CALL(load_some)(g + i, op->n - i), CALL(load_some)(up + i, op->n - i)), op->n - i);
+}
+
+/* Rows [begin, end) of a part of the expert that a token has picked for a slot. */
+static void CALL(expert_rows)(const smolq_run *run, const smolq_op *op, const smolq_op_part *part, int32_t token, int32_t slot, int32_t begin, int32_t end)
+{
+    const smolq__type *type = smolq__type_of(part->w->type);
+    int32_t expert = ((const int32_t *)(const void *)smolq_row(run, SMOLQ_BUF_PICKS, token))[slot], side = CALL(side_by_side)(type), row, r;
+    const uint8_t *x = smolq_row(run, part->in, token), *w[8], *matrix = part->w->data + (uint64_t)expert * part->w->expert_bytes;
+    const float *bias = part->bias ? part->bias + (size_t)expert * (size_t)part->w->n_rows : NULL;
+    float *out = (float *)(void *)smolq_row(run, part->out, token) + (size_t)slot * (size_t)part->w->n_rows, y[1][8];
+    if (op->n_seg > 1) x += (uint64_t)slot * (type->ints ? smolq_a8_bytes(part->w->n_cols, type->facts.group) : (uint64_t)part->w->n_cols * 4);
+    for (row = begin; row < end; row += side) {
+        for (r = 0; r < side; r++) w[r] = matrix + (uint64_t)(row + r < end ? row + r : end - 1) * part->w->row_bytes;
+        CALL(rows_1)(type, w, part->w->n_cols, &x, y);
+        for (r = 0; r < side && row + r < end; r++) out[row + r] = bias ? y[0][r] + bias[row + r] : y[0][r];
+    }
+}
+
+/* What is not worth its own kernel is done by the reference backend, unit by unit. */
+typedef struct CALL(count) { uint64_t left; } CALL(count);
+static int CALL(count_down)(void *user)
+{
+    CALL(count) *count = (CALL(count) *)user;
+    return count->left-- == 0;
+}
+static void CALL(by_reference)(const smolq__cpu_job *job, uint64_t begin, uint64_t end)
+{
+    smolq_run run = *job->run;
+    smolq_program program = *run.program;
+    CALL(count) count;
+    count.left = end - begin;
+    program.n_ops = (int32_t)run.op + 1;
+    run.program = &program;
+    run.unit = begin;
+    run.numeric = 0;
+    run.pause = CALL(count_down);
+    run.user = &count;
+    smolq_backend_ref()->run(NULL, &run, NULL);
+    if (run.numeric) CALL(flag)(job->run);
+}
+
+static int CALL(has_kernel)(const smolq_run *run, const smolq_op *op)
+{
+    switch (op->kind) {
+    case SMOLQ_OP_NORM: case SMOLQ_OP_QUANTIZE: case SMOLQ_OP_MATMUL: case SMOLQ_OP_ROPE: case SMOLQ_OP_GLU: case SMOLQ_OP_MATMUL_EXPERTS: return 1;
+    case SMOLQ_OP_KV_STORE:  return op->n % 16 == 0 && run->n_rows > 0 && run->kv[0][op->layer].type != SMOLQ_TYPE_Q8_0;
+    case SMOLQ_OP_ATTENTION: return op->n % 16 == 0;
+    default:                 return 0;
+    }
+}
+
+enum { CALL(PANEL) = 16, CALL(EXPERT_ROWS) = 64 };
+
+/* Units: of MATMUL and MATMUL_EXPERTS so many rows, of ATTENTION a token and KV head, of others a token. */
+static uint64_t CALL(units)(const smolq_run *run, const smolq_op *op, int32_t n_rows)
+{
+    uint64_t n = 0;
+    int32_t i;
+    if (!CALL(has_kernel)(run, op)) return op->kind == SMOLQ_OP_GATHER ? 1 : op->kind == SMOLQ_OP_ATTENTION ? (uint64_t)n_rows * (uint64_t)op->n_head : (uint64_t)n_rows;
+    if (op->kind == SMOLQ_OP_MATMUL) {
+        for (i = 0; i < op->n_parts; i++) n += (uint64_t)(op->part[i].w->n_rows + CALL(PANEL) - 1) / CALL(PANEL);
+        return n_rows ? n : 0;
+    }
+    if (op->kind == SMOLQ_OP_MATMUL_EXPERTS) {
+        for (i = 0; i < op->n_parts; i++) n += (uint64_t)op->part[i].w->n_rows;
+        return (uint64_t)n_rows * (uint64_t)run->program->n_expert_used * ((n + CALL(EXPERT_ROWS) - 1) / CALL(EXPERT_ROWS));
+    }
+    return op->kind == SMOLQ_OP_ATTENTION ? (uint64_t)n_rows * (uint64_t)op->n_head_kv : (uint64_t)n_rows;
+}
+
+/* Panels [begin, end) over all parts. */
+static void CALL(matmul)(const smolq__cpu_job *job, uint64_t begin, uint64_t end)
+{
+    const smolq_op *op = job->op;
+    int32_t i;
+    for (i = 0; i < op->n_parts && end > 0; i++) {
+        const smolq_op_part *part = &op->part[i];
+        uint64_t panels = (uint64_t)(part->w->n_rows + CALL(PANEL) - 1) / CALL(PANEL), stop = end < panels ? end : panels, p;
+        if (begin < stop) {
+            int32_t first = (int32_t)begin * CALL(PANEL), last = (int32_t)stop * CALL(PANEL) < part->w->n_rows ? (int32_t)stop * CALL(PANEL) : part->w->n_rows;
+            if (job->n_rows <= SMOLQ__CPU_FEW) CALL(few)(job->run, part, 0, job->n_rows, first, last);
+            else
+                for (p = begin; p < stop; p++) {
+                    int32_t row = (int32_t)p * CALL(PANEL);
+                    CALL(many)(job->run, part, job->n_rows, row, part->w->n_rows - row < CALL(PANEL) ? part->w->n_rows - row : CALL(PANEL));
+                }
+        }
+        begin = begin > panels ? begin - panels : 0;
+        end = end > panels ? end - panels : 0;
+    }
+}
+
+static void CALL(experts)(const smolq__cpu_job *job, uint64_t unit)
+{
+    const smolq_op *op = job->op;
+    int32_t n_used = job->run->program->n_expert_used, pick, begin, end, rows = 0, i;
+    uint64_t per_pick;
+    for (i = 0; i < op->n_parts; i++) rows += op->part[i].w->n_rows;
+    per_pick = (uint64_t)(rows + CALL(EXPERT_ROWS) - 1) / CALL(EXPERT_ROWS);
+    pick = (int32_t)(unit / per_pick);
+    begin = (int32_t)(unit % per_pick) * CALL(EXPERT_ROWS);
+    end = begin + CALL(EXPERT_ROWS) < rows ? begin + CALL(EXPERT_ROWS) : rows;
+    for (i = 0; i < op->n_parts; i++) { /* the rows of all parts are numbered through */
+        int32_t n = op->part[i].w->n_rows;
+        if (begin < n && end > 0) CALL(expert_rows)(job->run, op, &op->part[i], pick / n_used, pick % n_used, begin > 0 ? begin : 0, end < n ? end : n);
+        begin -= n;
+        end -= n;
+    }
+}
+
+static void CALL(share)(const smolq__cpu_job *job, int32_t index)
+{
+    const smolq_op *op = job->op;
+    uint64_t n = job->end - job->begin, shares = (uint64_t)job->n_shares;
+    uint64_t begin = job->begin + n * (uint64_t)index / shares, end = job->begin + n * ((uint64_t)index + 1) / shares, u;
+    unsigned saved = _mm_getcsr();
+    if (begin == end) return;
+    _mm_setcsr(0x1f80);
+    if (!CALL(has_kernel)(job->run, op)) CALL(by_reference)(job, begin, end);
+    else if (op->kind == SMOLQ_OP_MATMUL) CALL(matmul)(job, begin, end);
+    else
+        for (u = begin; u < end; u++) {
+            int32_t row = (int32_t)u;
+            switch (op->kind) {
+            case SMOLQ_OP_NORM:      CALL(norm)(job->run, op, row); break;
+            case SMOLQ_OP_QUANTIZE:  CALL(quantize)(job->run, op, row, job->n_rows > SMOLQ__CPU_FEW && op->n_seg == 1); break;
+            case SMOLQ_OP_ROPE:      CALL(rope)(job->run, op, row); break;
+            case SMOLQ_OP_KV_STORE:  CALL(kv_store)(job->run, op, row); break;
+            case SMOLQ_OP_ATTENTION: CALL(attention)(job->run, op, row / op->n_head_kv, row % op->n_head_kv); break;
+            case SMOLQ_OP_GLU:       CALL(glu)(job->run, op, row); break;
+            default:                 CALL(experts)(job, u); break;
+            }
+        }
+    _mm_setcsr(saved);
+}
+
+#undef STORE256
+#undef TWICE
+#undef LOAD256
+#undef LOAD128
+#undef PAIR_MASK
+#undef UNROLL
+#undef CALL
+#undef lanes
+#undef INLINE
+#endif
