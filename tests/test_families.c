@@ -328,6 +328,7 @@ static const model_spec specs[] = {
     { .family = "granite", .n_expert = 5, .n_expert_used = 3, .n_ff = 24 },
     { .family = "qwen2moe", .untied = 1 },
     { .family = "qwen2moe", .n_expert = 7, .n_expert_used = 4, .n_ff = 24, .extra = { INT("expert_shared_feed_forward_length", 40), KEY("expert_weights_scale", 1.7) } },
+    { .family = "qwen2moe", .extra = { KEY("residual_scale", 0.6) } },
     { .family = "gpt-oss", .untied = 1 },
     { .family = "gpt-oss", .n_embd = 48, .n_head = 6, .n_head_kv = 2, .head_dim = 16, .n_expert = 9, .n_expert_used = 3, .n_ff = 20, .scaling = "none", .extra = { INT("expert_gating_func", 3) } },
     { .family = "gpt-oss", .extra = { KEY("rope.freq_base_swa", 100), INT(PATTERN, 3), KEY("rope.scaling.yarn_beta_fast", 4), KEY("rope.scaling.yarn_beta_slow", 0.5) } },
@@ -756,16 +757,24 @@ static void windows_and_going_back(void)
         windowed w;
         REQUIRE(windowed_open(&w, &windowed_specs[i], SMOLQ_KV_F16), "%s", w.err.text);
         for (b = 0; b < 8; b++) {
-            talk t = { 0 }, other = { 0 };
+            talk t = { 0 }, other = { 0 }, narrow = { 0 };
             int n_batch = b % 2 ? 3 : 8, left, kept;
             size_t n_kept = 0;
             int32_t edited[W_IDS];
             smolq_eval_item item;
             t.context = windowed_context(&w, W_IDS, n_batch);
             other.context = windowed_context(&w, W_IDS + 7, n_batch + 4);
-            REQUIRE(t.context && other.context, "%s", w.err.text);
+            narrow.context = windowed_context(&w, W_IDS + 1, 1);
+            REQUIRE(t.context && other.context && narrow.context, "%s", w.err.text);
             CHECK(append(&w, &t, ids, W_IDS), "%s number %d: %s", windowed_specs[i].family, i, w.err.text);
             back = lengths[b];
+
+            /* a fork into a ring with less room, and from there back */
+            CHECK(smolq_context_fork(narrow.context, t.context, &w.err) == SMOLQ_OK, "%s", w.err.text);
+            memcpy(narrow.ids, t.ids, sizeof t.ids);
+            narrow.n = back > 2 ? W_IDS - 1 - b : back;
+            CHECK(smolq_context_truncate(narrow.context, narrow.n, &w.err) == SMOLQ_OK, "%s", w.err.text);
+            CHECK(append(&w, &narrow, ids + 2, 1), "%s number %d, a narrow fork back to %d: %s", windowed_specs[i].family, i, narrow.n, w.err.text);
 
             /* truncate; a fork of what now may lack its cells; on in both */
             CHECK(smolq_context_truncate(t.context, back, &w.err) == SMOLQ_OK && smolq_context_length(t.context) == back, "%s", w.err.text);
@@ -808,6 +817,7 @@ static void windows_and_going_back(void)
             CHECK(append(&w, &t, ids + 11, 5), "%s number %d, after cancelled evaluations: %s", windowed_specs[i].family, i, w.err.text);
             smolq_context_close(t.context);
             smolq_context_close(other.context);
+            smolq_context_close(narrow.context);
         }
         windowed_close(&w);
     }
