@@ -412,6 +412,7 @@ SMOLQ_API smolq_result smolq_eval_begin(smolq_evaluation *e, const smolq_eval_it
     smolq_evaluation begun;
     smolq_result result;
     const smolq_device *device;
+    SMOLQ__FP_STATE saved;
     int32_t i;
     memset(&begun, 0, sizeof begun);
     smolq__options(&begun.options, sizeof begun.options, options, sizeof begun.options);
@@ -434,7 +435,9 @@ SMOLQ_API smolq_result smolq_eval_begin(smolq_evaluation *e, const smolq_eval_it
     }
     *e = begun;
     e->token = smolq__first_token(&items[0]);
+    saved = smolq__fp_enter(); /* the batch brings its rotations */
     smolq__next_batch(e);
+    smolq__fp_leave(saved);
     return SMOLQ_OK;
 }
 
