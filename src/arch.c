@@ -12,6 +12,7 @@
  * norms    PRE before attention and before the feed-forward, POST after each (before the sum), BOTH; LATE: PRE, the second one being named post_attention_norm
  * qk       RMS-norm of Q and K before the rotation: NONE, each HEAD, or the WHOLE projection
  * window   layer l attends to a window only where l mod window < window - 1, unless the file says otherwise; 0: the file's window is not used
+ * width    of the window where the file has no key for it; 0: then there is none; -1: the key is required
  * local    rotation in layers with a window: SAME as the others, or PLAIN (no scaling)
  * base     RoPE base of such layers where the file has none; 0: that of the others
  * gate     activation of the feed-forward: SILU, GELU (tanh form), OAI (clamped, gpt-oss)
@@ -28,21 +29,21 @@
  * lscale   logit_scale is required
  * switch   rope.scaling.finetuned = false switches the rotation off
  *
- *    name        rope    nope norms qk     window local  base   gate  router  odd  bias moe norm share sinks root caps lscale switch    who */
+ *    name        rope    nope norms qk     window width local  base   gate  router  odd  bias moe norm share sinks root caps lscale switch    who */
 #define SMOLQ__FAMILIES(X) \
-    X("llama",    PAIRS,  0,   PRE,  NONE,  0,     SAME,  0,     SILU, ALL,    0,   0,   0,  1,   0,    0,    0,   0,   0,     0) /* Llama 1-3, Mistral, Mixtral, TinyLlama, SmolLM2 */ \
-    X("smollm3",  PAIRS,  4,   PRE,  NONE,  0,     SAME,  0,     SILU, ALL,    0,   0,   0,  1,   0,    0,    0,   0,   0,     0) /* SmolLM3 */ \
-    X("mistral3", PAIRS,  0,   PRE,  NONE,  0,     SAME,  0,     SILU, ALL,    0,   0,   0,  1,   0,    0,    0,   0,   0,     0) /* Ministral 3 */ \
-    X("granite",  PAIRS,  0,   PRE,  NONE,  0,     SAME,  0,     SILU, ALL,    0,   0,   0,  1,   0,    0,    0,   0,   1,     1) /* Granite 3 */ \
-    X("qwen2",    HALVES, 0,   PRE,  NONE,  0,     SAME,  0,     SILU, ALL,    0,   1,   0,  1,   0,    0,    0,   0,   0,     0) /* Qwen2, Qwen2.5, R1 distills */ \
-    X("qwen2moe", HALVES, 0,   PRE,  NONE,  0,     SAME,  0,     SILU, ALL,    0,   1,   1,  0,   1,    0,    0,   0,   0,     0) /* Qwen1.5-MoE, Qwen2-57B-A14B */ \
-    X("qwen3",    HALVES, 0,   PRE,  HEAD,  0,     SAME,  0,     SILU, ALL,    0,   0,   0,  1,   0,    0,    0,   0,   0,     0) /* Qwen3 */ \
-    X("qwen3moe", HALVES, 0,   PRE,  HEAD,  0,     SAME,  0,     SILU, ALL,    0,   0,   1,  1,   0,    0,    0,   0,   0,     0) /* Qwen3-30B-A3B */ \
-    X("gemma2",   HALVES, 0,   BOTH, NONE,  2,     SAME,  0,     GELU, ALL,    46,  0,   0,  1,   0,    0,    1,   1,   0,     0) /* Gemma 2 */ \
-    X("gemma3",   HALVES, 0,   BOTH, HEAD,  6,     PLAIN, 10000, GELU, ALL,    62,  0,   0,  1,   0,    0,    1,   0,   0,     0) /* Gemma 3, text */ \
-    X("phi3",     HALVES, 0,   PRE,  NONE,  0,     SAME,  0,     SILU, ALL,    0,   0,   0,  1,   0,    0,    0,   0,   0,     0) /* Phi-3, Phi-3.5, Phi-4 */ \
-    X("olmo2",    HALVES, 0,   POST, WHOLE, 4,     PLAIN, 0,     SILU, ALL,    0,   0,   0,  1,   0,    0,    0,   0,   0,     0) /* OLMo 2, OLMo 3 */ \
-    X("gpt-oss",  HALVES, 0,   LATE, NONE,  2,     SAME,  0,     OAI,  CHOSEN, 0,   1,   1,  0,   0,    1,    0,   0,   0,     0) /* gpt-oss */
+    X("llama",    PAIRS,  0,   PRE,  NONE,  0,     0,    SAME,  0,     SILU, ALL,    0,   0,   0,  1,   0,    0,    0,   0,   0,     0) /* Llama 1-3, Mistral, Mixtral, TinyLlama, SmolLM2 */ \
+    X("smollm3",  PAIRS,  4,   PRE,  NONE,  0,     0,    SAME,  0,     SILU, ALL,    0,   0,   0,  1,   0,    0,    0,   0,   0,     0) /* SmolLM3 */ \
+    X("mistral3", PAIRS,  0,   PRE,  NONE,  0,     0,    SAME,  0,     SILU, ALL,    0,   0,   0,  1,   0,    0,    0,   0,   0,     0) /* Ministral 3 */ \
+    X("granite",  PAIRS,  0,   PRE,  NONE,  0,     0,    SAME,  0,     SILU, ALL,    0,   0,   0,  1,   0,    0,    0,   0,   1,     1) /* Granite 3 */ \
+    X("qwen2",    HALVES, 0,   PRE,  NONE,  0,     0,    SAME,  0,     SILU, ALL,    0,   1,   0,  1,   0,    0,    0,   0,   0,     0) /* Qwen2, Qwen2.5, R1 distills */ \
+    X("qwen2moe", HALVES, 0,   PRE,  NONE,  0,     0,    SAME,  0,     SILU, ALL,    0,   1,   1,  0,   1,    0,    0,   0,   0,     0) /* Qwen1.5-MoE, Qwen2-57B-A14B */ \
+    X("qwen3",    HALVES, 0,   PRE,  HEAD,  0,     0,    SAME,  0,     SILU, ALL,    0,   0,   0,  1,   0,    0,    0,   0,   0,     0) /* Qwen3 */ \
+    X("qwen3moe", HALVES, 0,   PRE,  HEAD,  0,     0,    SAME,  0,     SILU, ALL,    0,   0,   1,  1,   0,    0,    0,   0,   0,     0) /* Qwen3-30B-A3B */ \
+    X("gemma2",   HALVES, 0,   BOTH, NONE,  2,     4096, SAME,  0,     GELU, ALL,    46,  0,   0,  1,   0,    0,    1,   1,   0,     0) /* Gemma 2 */ \
+    X("gemma3",   HALVES, 0,   BOTH, HEAD,  6,     0,    PLAIN, 10000, GELU, ALL,    62,  0,   0,  1,   0,    0,    1,   0,   0,     0) /* Gemma 3, text */ \
+    X("phi3",     HALVES, 0,   PRE,  NONE,  0,     0,    SAME,  0,     SILU, ALL,    0,   0,   0,  1,   0,    0,    0,   0,   0,     0) /* Phi-3, Phi-3.5, Phi-4 */ \
+    X("olmo2",    HALVES, 0,   POST, WHOLE, 4,     0,    PLAIN, 0,     SILU, ALL,    0,   0,   0,  1,   0,    0,    0,   0,   0,     0) /* OLMo 2, OLMo 3 */ \
+    X("gpt-oss",  HALVES, 0,   LATE, NONE,  2,     -1,   SAME,  0,     OAI,  CHOSEN, 0,   1,   1,  0,   0,    1,    0,   0,   0,     0) /* gpt-oss */
 
 enum { SMOLQ__NORMS_PRE, SMOLQ__NORMS_POST, SMOLQ__NORMS_BOTH, SMOLQ__NORMS_LATE };
 enum { SMOLQ__QK_NONE, SMOLQ__QK_HEAD, SMOLQ__QK_WHOLE };
@@ -50,13 +51,13 @@ enum { SMOLQ__LOCAL_SAME, SMOLQ__LOCAL_PLAIN };
 
 typedef struct smolq__family {
     const char *name;
-    int32_t     rope, nope, norms, qk, window, local;
+    int32_t     rope, nope, norms, qk, window, width, local;
     double      base;
     int32_t     gate, router, odd, bias, moe, norm, share, sinks, root, caps, lscale, rope_switch;
 } smolq__family;
 
-#define SMOLQ__FAMILY_ROW(name, rope, nope, norms, qk, window, local, base, gate, router, odd, bias, moe, norm, share, sinks, root, caps, lscale, rope_switch) \
-    { name, SMOLQ_ROPE_##rope, nope, SMOLQ__NORMS_##norms, SMOLQ__QK_##qk, window, SMOLQ__LOCAL_##local, base, SMOLQ_GATE_##gate, SMOLQ_ROUTER_##router, \
+#define SMOLQ__FAMILY_ROW(name, rope, nope, norms, qk, window, width, local, base, gate, router, odd, bias, moe, norm, share, sinks, root, caps, lscale, rope_switch) \
+    { name, SMOLQ_ROPE_##rope, nope, SMOLQ__NORMS_##norms, SMOLQ__QK_##qk, window, width, SMOLQ__LOCAL_##local, base, SMOLQ_GATE_##gate, SMOLQ_ROUTER_##router, \
       odd, bias, moe, norm, share, sinks, root, caps, lscale, rope_switch },
 static const smolq__family smolq__families[] = { SMOLQ__FAMILIES(SMOLQ__FAMILY_ROW) };
 #undef SMOLQ__FAMILY_ROW
@@ -334,7 +335,12 @@ static smolq_result smolq__read_windows(smolq__arch *arch, const smolq_gguf *ggu
     uint64_t cursor = 0;
     char key[128];
     int32_t i;
-    if (period == 0 || arch->hp.window == 0) return SMOLQ_OK;
+    if (period > 0 && arch->hp.window == 0) {
+        if (arch->family->width < 0) return smolq__fail(err, SMOLQ_E_MISSING, "missing key '%s.attention.sliding_window' (required by %s)", arch->family->name, arch->family->name);
+        arch->hp.window = arch->family->width;
+    }
+    if (period == 0) arch->hp.window = 0;
+    if (arch->hp.window == 0) return SMOLQ_OK;
     snprintf(key, sizeof key, "%s.attention.sliding_window_pattern", arch->family->name);
     if (smolq_gguf_find(gguf, key, &pattern, NULL) == SMOLQ_OK && pattern.type == SMOLQ_GGUF_ARRAY) {
         if (pattern.element_type == SMOLQ_GGUF_STRING || pattern.element_type == SMOLQ_GGUF_ARRAY || pattern.element_type == SMOLQ_GGUF_F32 || pattern.element_type == SMOLQ_GGUF_F64)
@@ -398,6 +404,8 @@ static smolq_result smolq__check_keys(smolq__arch *arch, const smolq_gguf *gguf,
 
     if (arch->family->moe && !smolq__has_experts(arch)) return smolq__fail(err, SMOLQ_E_MISSING, "missing key '%s.expert_count' (required by %s)", family, family);
     if (smolq__has_experts(arch)) {
+        if (arch->family->norms == SMOLQ__NORMS_POST || arch->family->norms == SMOLQ__NORMS_BOTH)
+            return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "%s.expert_count is %d; experts before a norm of their output are not known to this build", family, (int)hp->n_expert);
         if (hp->n_expert_used < 1 || hp->n_expert_used > hp->n_expert)
             return smolq__fail(err, SMOLQ_E_FORMAT, "%s.expert_used_count is %d, expected 1..expert_count %d", family, (int)hp->n_expert_used, (int)hp->n_expert);
         if (hp->n_ff_expert == 0) hp->n_ff_expert = arch->layers[0].n_ff;
@@ -531,6 +539,8 @@ static smolq_result smolq__bind_fused(smolq__arch *arch, smolq__heap *heap, cons
     smolq__name name, own;
     uint64_t want[4], rows[3] = { 0, 0, 0 }, at = 0;
     smolq_result result;
+    if (first->of == SMOLQ__OF_LAYER && !smolq_gguf_find_tensor(gguf, smolq__tensor_name_of(&name, il, "ffn_gate_up_exps", "bias"), &info, NULL))
+        return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "%s: a bias of fused experts is not known to this build", name.text);
     if (!smolq_gguf_find_tensor(gguf, smolq__tensor_name_of(&own, il, first->name, fused->suffix), &info, NULL)) return SMOLQ_OK;
     if (smolq_gguf_find_tensor(gguf, smolq__tensor_name_of(&name, il, fused->name, fused->suffix), &info, NULL)) return SMOLQ_OK;
     for (i = 0; i < 3; i++) want[i] = smolq__dim(arch, layer, first->dim[i]);

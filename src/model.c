@@ -99,6 +99,7 @@ static void smolq__info_arch(smolq_info *info, const smolq_gguf *gguf, const smo
 
 static smolq_result smolq__model_load(smolq_model *model, const char *path, const smolq_open_options *options, smolq_error *err)
 {
+    smolq_error no_vocab;
     smolq_result result = smolq_gguf_open(path, options, &model->gguf, err);
     smolq_device_options device;
     int64_t n_tokens;
@@ -111,8 +112,8 @@ static smolq_result smolq__model_load(smolq_model *model, const char *path, cons
         if (result == SMOLQ_OK) result = smolq__arch_load(&model->arch, &model->heap, model->gguf, &options->limits, err);
         if (result) return result;
     }
-    result = smolq__vocab_load(&model->heap, model->gguf, options, &model->vocab, err);
-    if (result && result != SMOLQ_E_MISSING) return result;
+    result = smolq__vocab_load(&model->heap, model->gguf, options, &model->vocab, &no_vocab);
+    if (result && result != SMOLQ_E_MISSING) return smolq__fail(err, result, "%s", no_vocab.text);
     n_tokens = model->vocab ? smolq_vocab_size(model->vocab) : 0;
     if (n_tokens > model->arch.hp.n_vocab)
         return smolq__fail(err, SMOLQ_E_SHAPE, "the vocabulary has %lld tokens, token_embd.weight rows for %d", (long long)n_tokens, (int)model->arch.hp.n_vocab);
