@@ -13,7 +13,7 @@
  *     few tokens    a matrix row is read once for all of them.  Four or eight rows go side by side, far apart in memory, so that it sees as many streams;
  *                   blocks are unpacked in registers.
  *     many tokens   sixteen rows of 256 weights are unpacked into a panel of 16-bit integers that stays in the cache, two weights of each row side by side, and
- *                   all tokens pass over it.
+ *                   all tokens pass over it.  With AMX it is thirty-two rows as tiles.
  * Both end in the same float steps: integers are exact, so only the order of one multiply-add per 256 (or 32) weights matters.
  *
  * Forking a process with an open device leaves the child without its threads: open another device there. */
@@ -56,6 +56,9 @@
 #  include <pthread.h>
 #  include <sched.h>
 #  include <unistd.h>
+#  ifdef __linux__
+#    include <sys/syscall.h>
+#  endif
 #endif
 
 /* ---- what a kernel is given ---- */
@@ -80,6 +83,7 @@ typedef struct smolq__cpu_isa {
     int       (*available)(void);
     uint64_t  (*units)(const smolq_run *run, const smolq_op *op, int32_t n_rows);
     void      (*share)(const smolq__cpu_job *job, int32_t index); /* units of share `index` */
+    int         tiles;                                            /* keeps activations as tiles instead of words */
 } smolq__cpu_isa;
 
 /* Where the int16 copy of the activations of a quantized buffer lies in the context's scratch: [n_rows][n] for products over panels. */
@@ -93,6 +97,21 @@ static int16_t *smolq__cpu_wide(const smolq_run *run, int32_t buffer, int32_t ro
     uint64_t before = buffer == SMOLQ_BUF_A32 ? smolq__cpu_wide_bytes(program, SMOLQ_BUF_A256) : 0;
     uint64_t stride = smolq__cpu_wide_bytes(program, SMOLQ_BUF_A256) + smolq__cpu_wide_bytes(program, SMOLQ_BUF_A32);
     return (int16_t *)(void *)(run->scratch + (uint64_t)row * stride + before);
+}
+
+/* The same for products by tiles: for each sixteen tokens a record for each block of A256, then one for each block of A32 (in fours: zeros follow the last). */
+enum { SMOLQ__CPU_TILE_SUMS = 4 * 1024, SMOLQ__CPU_TILE_256_D = 5 * 1024, /* int8 [4][16 tokens][64], bf16 [16 tokens][32] from the sums, f32 [16 tokens] scales */
+       SMOLQ__CPU_TILE_256 = SMOLQ__CPU_TILE_256_D + 64,
+       SMOLQ__CPU_TILE_32_D = 1024,                                       /* bf16 [16 tokens][32], f32 [16 tokens] scales */
+       SMOLQ__CPU_TILE_32 = SMOLQ__CPU_TILE_32_D + 64 };
+static uint64_t smolq__cpu_tile_bytes(const smolq_program *program, int32_t buffer) /* of sixteen tokens; a block of 256 takes 292 bytes of a row, one of 32 takes 40 */
+{
+    return buffer == SMOLQ_BUF_A256 ? program->row_bytes[buffer] / 292 * SMOLQ__CPU_TILE_256 : (program->row_bytes[buffer] / 40 + 3) / 4 * 4 * SMOLQ__CPU_TILE_32;
+}
+static uint8_t *smolq__cpu_tile(const smolq_run *run, int32_t buffer, int32_t sixteen)
+{
+    uint64_t before = smolq__cpu_tile_bytes(run->program, SMOLQ_BUF_A256), stride = before + smolq__cpu_tile_bytes(run->program, SMOLQ_BUF_A32);
+    return run->scratch + (uint64_t)sixteen * stride + (buffer == SMOLQ_BUF_A32 ? before : 0);
 }
 
 /* A loop of few and known turns, whose arrays shall live in registers. */
@@ -156,6 +175,43 @@ static int smolq__cpu_has_avx512(void)
     return (leaf7[1] >> 16 & 1) && (leaf7[1] >> 17 & 1) && (leaf7[1] >> 30 & 1) && (leaf7[1] >> 31 & 1) && (leaf7[2] >> 11 & 1); /* F, DQ, BW, VL, VNNI */
 }
 
+/* Tile instructions, by number and not as compiler intrinsics: GCC 12 believes that loading a tile reads no memory and loading a configuration eight bytes, and drops
+ * stores that it takes for dead.  tests/soft_tiles.h has them in C, for machines without. */
+#  if !defined(SMOLQ__TILE_LOAD) && ((defined(__clang__) && __clang_major__ >= 12) || (!defined(__clang__) && defined(__GNUC__) && __GNUC__ >= 11))
+#    define SMOLQ__TILE_CONFIG(p)     __asm__ volatile("ldtilecfg %0" : : "m"(*(p)))
+#    define SMOLQ__TILE_RELEASE()     __asm__ volatile("tilerelease" : : : "memory")
+#    define SMOLQ__TILE_ZERO(t)       __asm__ volatile("tilezero %%tmm" #t : :)
+#    define SMOLQ__TILE_LOAD(t, p)    __asm__ volatile("{tileloadd (%0,%1,1), %%tmm" #t "|tileloadd tmm" #t ", [%0+%1*1]}" : : "r"(p), "r"((int64_t)64) : "memory")
+#    define SMOLQ__TILE_STORE(t, p)   __asm__ volatile("{tilestored %%tmm" #t ", (%0,%1,1)|tilestored [%0+%1*1], tmm" #t "}" : : "r"(p), "r"((int64_t)64) : "memory")
+#    define SMOLQ__TILE_3(name, c, a, b) __asm__ volatile("{" name " %%tmm" #b ", %%tmm" #a ", %%tmm" #c "|" name " tmm" #c ", tmm" #a ", tmm" #b "}" : :)
+#    define SMOLQ__TILE_SS(c, a, b)   SMOLQ__TILE_3("tdpbssd", c, a, b)   /* int32 c += int8 a * int8 b */
+#    define SMOLQ__TILE_SU(c, a, b)   SMOLQ__TILE_3("tdpbsud", c, a, b)   /* int32 c += int8 a * uint8 b */
+#    define SMOLQ__TILE_BF16(c, a, b) SMOLQ__TILE_3("tdpbf16ps", c, a, b) /* f32 c += bf16 a * bf16 b */
+#    define SMOLQ__TILE_BITS 3         /* of XCR0 bits 17 and 18 */
+#  endif
+
+#  if defined(SMOLQ__TILE_LOAD)
+/* Eight tiles of 16 rows of 64 bytes. */
+static const struct smolq__cpu_tile_config { uint8_t palette, start, zero[14]; uint16_t bytes[16]; uint8_t rows[16]; } smolq__cpu_tile_config = {
+    1, 0, { 0 }, { 64, 64, 64, 64, 64, 64, 64, 64 }, { 16, 16, 16, 16, 16, 16, 16, 16 }
+};
+
+static int smolq__cpu_has_amx(void)
+{
+    uint32_t leaf7[4];
+    if (!smolq__cpu_has_avx512()) return 0;
+    smolq__cpu_cpuid(7, 0, leaf7);
+    if (!(leaf7[2] >> 1 & 1)) return 0; /* VBMI */
+    if (!SMOLQ__TILE_BITS) return 1;
+    if ((smolq__cpu_xcr0() >> 17 & 3) != 3 || !(leaf7[3] >> 22 & 1) || !(leaf7[3] >> 24 & 1) || !(leaf7[3] >> 25 & 1)) return 0; /* AMX-BF16, TILE, INT8 */
+#    if defined(__linux__)
+    return syscall(SYS_arch_prctl, 0x1023, 18) == 0; /* ARCH_REQ_XCOMP_PERM, for the whole process: Linux gives out tiles on request, since 5.16 */
+#    else
+    return 1;
+#    endif
+}
+#  endif
+
 #  define SMOLQ__CPU_BODY
 #  define SMOLQ__CPU_SUFFIX avx2
 #  define SMOLQ__CPU_AVX2
@@ -190,18 +246,42 @@ static int smolq__cpu_has_avx512(void)
 #    pragma GCC pop_options
 #    pragma GCC diagnostic pop
 #  endif
+#  if defined(SMOLQ__TILE_LOAD)
+#    undef SMOLQ__CPU_SUFFIX
+#    define SMOLQ__CPU_SUFFIX amx
+#    define SMOLQ__CPU_AMX
+#    if defined(__clang__)
+#      pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,amx-tile,amx-int8,amx-bf16"))), apply_to = function)
+#    elif defined(__GNUC__)
+#      pragma GCC diagnostic push
+#      pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#      pragma GCC push_options
+#      pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,amx-tile,amx-int8,amx-bf16")
+#    endif
+#    include "smolq_cpu.c"
+#    if defined(__clang__)
+#      pragma clang attribute pop
+#    elif defined(__GNUC__)
+#      pragma GCC pop_options
+#      pragma GCC diagnostic pop
+#    endif
+#    undef SMOLQ__CPU_AMX
+#  endif
 #  undef SMOLQ__CPU_AVX512
 #  undef SMOLQ__CPU_SUFFIX
 #  undef SMOLQ__CPU_BODY
 #endif
 
-/* The best first; the last row ends the list.     name      if             kernels */
+/* The best first; the last row ends the list.     name      if             kernels                                          tiles */
 static const smolq__cpu_isa smolq__cpu_isas[] = {
 #if defined(SMOLQ__CPU_X86)
-    { "avx512", smolq__cpu_has_avx512, smolq__cpu_units_avx512, smolq__cpu_share_avx512 },
-    { "avx2",   smolq__cpu_has_avx2,   smolq__cpu_units_avx2,   smolq__cpu_share_avx2 },
+#  if defined(SMOLQ__TILE_LOAD)
+    { "amx",    smolq__cpu_has_amx,    smolq__cpu_units_amx,    smolq__cpu_share_amx,    1 },
+#  endif
+    { "avx512", smolq__cpu_has_avx512, smolq__cpu_units_avx512, smolq__cpu_share_avx512, 0 },
+    { "avx2",   smolq__cpu_has_avx2,   smolq__cpu_units_avx2,   smolq__cpu_share_avx2,   0 },
 #endif
-    { NULL, NULL, NULL, NULL }
+    { NULL, NULL, NULL, NULL, 0 }
 };
 
 /* ---- atomics and naps ---- */
@@ -404,7 +484,6 @@ static smolq_result smolq__cpu_open(const smolq_device_options *options, void **
         while (isa->name && strcmp(isa->name, options->isa) != 0) isa++;
         if (!isa->name && strcmp(options->isa, "ref") != 0 && strcmp(options->isa, "amx") != 0 && strcmp(options->isa, "neon") != 0)
             return smolq__cpu_fail(err, SMOLQ_E_ARGUMENT, "unknown isa '%.32s', expected ref, avx2, avx512, amx or neon", options->isa);
-        if (strcmp(options->isa, "amx") == 0) isa = smolq__cpu_isas;
     }
     while (isa->name && !isa->available()) isa++;
     if (!isa->name) n = 1; /* the reference kernels know one thread */
@@ -470,6 +549,7 @@ static uint64_t smolq__cpu_scratch(void *state, const smolq_program *program, in
 {
     const smolq__cpu_device *d = (const smolq__cpu_device *)state;
     if (!d->isa->name) return 0;
+    if (d->isa->tiles) return (smolq__cpu_tile_bytes(program, SMOLQ_BUF_A256) + smolq__cpu_tile_bytes(program, SMOLQ_BUF_A32)) * (((uint64_t)n_batch + 31) / 32 * 2);
     return (smolq__cpu_wide_bytes(program, SMOLQ_BUF_A256) + smolq__cpu_wide_bytes(program, SMOLQ_BUF_A32)) * (uint64_t)n_batch;
 }
 
@@ -1075,6 +1155,45 @@ static void CALL(few)(const smolq_run *run, const smolq_op_part *part, int32_t f
 
 /* ---- products over panels, many tokens ---- */
 
+#define STORE256(p, x) _mm256_storeu_si256((__m256i *)(void *)(p), x)
+
+/* One row's block of 256 as words. */
+INLINE void CALL(words_256)(int32_t id, const smolq__type *type, const uint8_t *p, int16_t *v, int16_t *mins, float *d, float *dmin)
+{
+    CALL(block) b;
+    int32_t j;
+    CALL(block_256)(&b, type, p, d, dmin);
+    UNROLL for (j = 0; j < 8; j++) {
+        __m256i low = CALL(signed_256)(id) ? _mm256_cvtepi8_epi16(_mm256_castsi256_si128(b.code[j])) : _mm256_cvtepu8_epi16(_mm256_castsi256_si128(b.code[j]));
+        __m256i high = CALL(signed_256)(id) ? _mm256_cvtepi8_epi16(_mm256_extracti128_si256(b.code[j], 1)) : _mm256_cvtepu8_epi16(_mm256_extracti128_si256(b.code[j], 1));
+        __m256i offset = _mm256_set1_epi16((int16_t)CALL(offset_256)(id));
+        STORE256(v + 32 * j, _mm256_mullo_epi16(_mm256_sub_epi16(low, offset), _mm256_permute2x128_si256(b.scale[j], b.scale[j], 0x00)));
+        STORE256(v + 32 * j + 16, _mm256_mullo_epi16(_mm256_sub_epi16(high, offset), _mm256_permute2x128_si256(b.scale[j], b.scale[j], 0x11)));
+    }
+    if (CALL(mins_256)(id)) STORE256(mins, b.mins);
+}
+
+/* Float tensors over panels: lanes run along the row, so sixteen rows are unpacked to floats and each token takes them four at a time. */
+static void CALL(many_floats)(const smolq_run *run, const smolq_op_part *part, int32_t n_tokens, int32_t row, int32_t n_rows)
+{
+    int32_t t, r, i;
+    for (t = 0; t < n_tokens; t += SMOLQ__CPU_FEW) {
+        int32_t n_x = n_tokens - t < SMOLQ__CPU_FEW ? n_tokens - t : SMOLQ__CPU_FEW;
+        const smolq__type *type = smolq__type_of(part->w->type);
+        const uint8_t *x[SMOLQ__CPU_FEW], *w[8];
+        float y[SMOLQ__CPU_FEW][8];
+        for (i = 0; i < n_x; i++) x[i] = smolq_row(run, part->in, t + i);
+        for (r = 0; r < n_rows; r += 4) {
+            for (i = 0; i < 4; i++) w[i] = part->w->data + (uint64_t)(row + (r + i < n_rows ? r + i : n_rows - 1)) * part->w->row_bytes;
+            CALL(rows_few)(type, w, part->w->n_cols, x, n_x, y);
+            for (i = 0; i < n_x * 4; i++)
+                if (r + i % 4 < n_rows) CALL(put)(part, (float *)(void *)smolq_row(run, part->out, t + i / 4), row + r + i % 4, y[i / 4][i % 4]);
+        }
+    }
+}
+
+#if !defined(SMOLQ__CPU_AMX)
+enum { CALL(AT_ONCE) = 1 }; /* panels */
 enum { CALL(TILE) = 256 }; /* tokens that pass over a panel before it is unpacked again */
 
 /* Sixteen rows of up to 256 weights as words, two of each row side by side. */
@@ -1106,24 +1225,6 @@ INLINE void CALL(transpose_8)(const int16_t *const *rows, int32_t at, int16_t (*
         _mm256_storeu_si256((__m256i *)(void *)(to[i] + half * 16), _mm256_permute2x128_si256(r[i], r[i + 4], 0x20));
         _mm256_storeu_si256((__m256i *)(void *)(to[i + 4] + half * 16), _mm256_permute2x128_si256(r[i], r[i + 4], 0x31));
     }
-}
-
-#define STORE256(p, x) _mm256_storeu_si256((__m256i *)(void *)(p), x)
-
-/* One row's block of 256 as words. */
-INLINE void CALL(words_256)(int32_t id, const smolq__type *type, const uint8_t *p, int16_t *v, int16_t *mins, float *d, float *dmin)
-{
-    CALL(block) b;
-    int32_t j;
-    CALL(block_256)(&b, type, p, d, dmin);
-    UNROLL for (j = 0; j < 8; j++) {
-        __m256i low = CALL(signed_256)(id) ? _mm256_cvtepi8_epi16(_mm256_castsi256_si128(b.code[j])) : _mm256_cvtepu8_epi16(_mm256_castsi256_si128(b.code[j]));
-        __m256i high = CALL(signed_256)(id) ? _mm256_cvtepi8_epi16(_mm256_extracti128_si256(b.code[j], 1)) : _mm256_cvtepu8_epi16(_mm256_extracti128_si256(b.code[j], 1));
-        __m256i offset = _mm256_set1_epi16((int16_t)CALL(offset_256)(id));
-        STORE256(v + 32 * j, _mm256_mullo_epi16(_mm256_sub_epi16(low, offset), _mm256_permute2x128_si256(b.scale[j], b.scale[j], 0x00)));
-        STORE256(v + 32 * j + 16, _mm256_mullo_epi16(_mm256_sub_epi16(high, offset), _mm256_permute2x128_si256(b.scale[j], b.scale[j], 0x11)));
-    }
-    if (CALL(mins_256)(id)) STORE256(mins, b.mins);
 }
 
 /* The next 256 (or what is left) of 16 rows. */
@@ -1250,25 +1351,6 @@ INLINE void CALL(panel_step)(CALL(panel) *panel, const smolq__type *type, const 
     }
 }
 
-/* Float tensors over panels: lanes run along the row, so sixteen rows are unpacked to floats and each token takes them four at a time. */
-static void CALL(many_floats)(const smolq_run *run, const smolq_op_part *part, int32_t n_tokens, int32_t row, int32_t n_rows)
-{
-    int32_t t, r, i;
-    for (t = 0; t < n_tokens; t += SMOLQ__CPU_FEW) {
-        int32_t n_x = n_tokens - t < SMOLQ__CPU_FEW ? n_tokens - t : SMOLQ__CPU_FEW;
-        const smolq__type *type = smolq__type_of(part->w->type);
-        const uint8_t *x[SMOLQ__CPU_FEW], *w[8];
-        float y[SMOLQ__CPU_FEW][8];
-        for (i = 0; i < n_x; i++) x[i] = smolq_row(run, part->in, t + i);
-        for (r = 0; r < n_rows; r += 4) {
-            for (i = 0; i < 4; i++) w[i] = part->w->data + (uint64_t)(row + (r + i < n_rows ? r + i : n_rows - 1)) * part->w->row_bytes;
-            CALL(rows_few)(type, w, part->w->n_cols, x, n_x, y);
-            for (i = 0; i < n_x * 4; i++)
-                if (r + i % 4 < n_rows) CALL(put)(part, (float *)(void *)smolq_row(run, part->out, t + i / 4), row + r + i % 4, y[i / 4][i % 4]);
-        }
-    }
-}
-
 /* Sixteen rows (or the n_rows that are left) for all tokens. */
 static void CALL(many)(const smolq_run *run, const smolq_op_part *part, int32_t n_tokens, int32_t row, int32_t n_rows)
 {
@@ -1309,6 +1391,524 @@ static void CALL(many)(const smolq_run *run, const smolq_op_part *part, int32_t 
     }
 }
 
+#else
+/* ---- products by tiles, many tokens (AMX) ----
+ *
+ * A tile product adds 16 tokens times 16 rows over 64 bytes of a row.  Thirty-two rows of 256 weights are unpacked into 16 KB of tiles, which stay in the
+ * first-level cache while all tokens pass over them.  Two ways, both exact:
+ *
+ * Blocks of 256: a weight is an integer of up to 16 bits, scale * level, and goes as two planes of bytes, high * 2^shift + low.  So eight tile products over the whole
+ * block leave one float step.  Q4_K and Q5_K split the scale, 8 * high + low: 7 * 31 fits a byte and one 16-bit multiplication does two levels.  The others
+ * split the product, shift 8.  The sums for the minimums go as bf16, 64 * h + l, one product.
+ *
+ * Blocks of 32: levels and activations go as bf16, 32 to a tile.  All are small integers (8 bits, sums below 2^24), so nothing ever rounds, and results are floats
+ * already.  A tile product takes 16 cycles whatever its depth, so int8 would not be faster.
+ *
+ * A result stays in its tile until the tile is needed again, and the float steps of the results before run between the products: a store right behind its product
+ * costs 28 cycles, four products later 18 (measured on a Granite Rapids at M = 512, as is the shape of the loops below). */
+
+enum { CALL(AT_ONCE) = 2 };  /* panels */
+enum { CALL(TOKEN_TILES) = 16 }; /* tokens / 16 that pass over the tiles before they are unpacked again */
+
+typedef struct CALL(tiles) {
+    uint8_t w[2][8][1024];      /* [16 rows each]: [4 of 64][high, low], or [8 blocks of 32] bf16 */
+    uint8_t mins[2][1024];      /* bf16, as the sums */
+    float   d[2][8][16], dmin[2][16];
+    float   out[16][256];       /* results on their way to the float steps */
+    float   acc[CALL(TOKEN_TILES)][2][256];
+} CALL(tiles);
+
+/* Sixteen rows: those behind the last are the last again, and their results unread. */
+typedef struct CALL(sixteen) {
+    const uint8_t *p;           /* where the next blocks of the first row lie */
+    int32_t        at[16];      /* rows from there, bytes */
+} CALL(sixteen);
+
+#define DWORDS(x) _mm512_set1_epi32((int32_t)(x))
+#define BLEND(mask, a, b) _mm512_ternarylogic_epi32(mask, a, b, 0xca) /* mask ? a : b */
+#define PUT(tile, row, v) _mm512_storeu_si512((tile) + (row) * 64, v)
+
+/* 16 bytes of each row as four dwords: lane r of c[i] is dword i of row r.  Packed bytes are transposed, after that all goes lane by lane. */
+INLINE void CALL(columns)(const CALL(sixteen) *rows, int32_t at, __m512i *c)
+{
+    __m512i x[4], a, b, d, e;
+    const uint8_t *p = rows->p + at;
+    int32_t i;
+    UNROLL for (i = 0; i < 4; i++) {
+        x[i] = _mm512_castsi128_si512(LOAD128(p + rows->at[i]));
+        x[i] = _mm512_inserti32x4(x[i], LOAD128(p + rows->at[i + 4]), 1);
+        x[i] = _mm512_inserti32x4(x[i], LOAD128(p + rows->at[i + 8]), 2);
+        x[i] = _mm512_inserti32x4(x[i], LOAD128(p + rows->at[i + 12]), 3);
+    }
+    a = _mm512_unpacklo_epi32(x[0], x[1]);
+    b = _mm512_unpacklo_epi32(x[2], x[3]);
+    d = _mm512_unpackhi_epi32(x[0], x[1]);
+    e = _mm512_unpackhi_epi32(x[2], x[3]);
+    c[0] = _mm512_unpacklo_epi64(a, b);
+    c[1] = _mm512_unpackhi_epi64(a, b);
+    c[2] = _mm512_unpacklo_epi64(d, e);
+    c[3] = _mm512_unpackhi_epi64(d, e);
+}
+INLINE __m512i CALL(column)(const CALL(sixteen) *rows, int32_t at) { return _mm512_i32gather_epi32(_mm512_loadu_si512(rows->at), rows->p + at, 1); } /* one dword */
+INLINE lanes CALL(low_halves)(__m512i x) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(x)); } /* f16 in the low words */
+
+/* Byte j of each lane into both of its words, as their low byte (the high one is 0) or their high byte. */
+INLINE __m512i CALL(byte_to_words)(__m512i x, int32_t j, int high)
+{
+    const __m512i lane = _mm512_set4_epi32(0x000c000c, 0x00080008, 0x00040004, 0);
+    if (high) return _mm512_shuffle_epi8(x, _mm512_or_si512(DWORDS(0x00800080u + (uint32_t)j * 0x01000100u), _mm512_slli_epi32(lane, 8)));
+    return _mm512_shuffle_epi8(x, _mm512_or_si512(DWORDS(0x80008000u + (uint32_t)j * 0x00010001u), lane));
+}
+
+/* Small integers in the lanes to bf16 in their low words, the high ones are 0. */
+INLINE __m512i CALL(to_bf16)(__m512i x) { return _mm512_srli_epi32(_mm512_castps_si512(_mm512_cvtepi32_ps(x)), 16); }
+
+INLINE void CALL(tiles_q45_k)(CALL(tiles) *t, int32_t half, const CALL(sixteen) *rows, int fifth)
+{
+    const __m512i m6 = DWORDS(0x3f3f3f3f), m4 = DWORDS(0x0f0f0f0f), m3 = DWORDS(0x07070707), m2 = DWORDS(0x03030303), m16 = DWORDS(0x10101010);
+    __m512i h[4], sc[2], mn[2], sh[2], sl[2], x[8], high[8];
+    int32_t i, k;
+    CALL(columns)(rows, 0, h); /* d and dmin, then 12 bytes of 6-bit scales and minimums (see smolq__scales_6_bit) */
+    CALL(store)(t->d[half][0], CALL(low_halves)(h[0]));
+    CALL(store)(t->dmin[half], CALL(sub)(_mm512_set1_ps(-0.0f), CALL(low_halves)(_mm512_srli_epi32(h[0], 16))));
+    sc[0] = _mm512_and_si512(h[1], m6);
+    mn[0] = _mm512_and_si512(h[2], m6);
+    sc[1] = _mm512_or_si512(_mm512_and_si512(h[3], m4), _mm512_slli_epi32(_mm512_and_si512(_mm512_srli_epi32(h[1], 6), m2), 4));
+    mn[1] = _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi32(h[3], 4), m4), _mm512_slli_epi32(_mm512_and_si512(_mm512_srli_epi32(h[2], 6), m2), 4));
+    UNROLL for (i = 0; i < 8; i++) { /* a minimum serves two runs of 16 */
+        __m512i m = CALL(to_bf16)(_mm512_and_si512(_mm512_srli_epi32(mn[i / 4], 8 * (i % 4)), DWORDS(255)));
+        m = _mm512_or_si512(m, _mm512_slli_epi32(m, 16));
+        PUT(t->mins[half], i, m);
+        PUT(t->mins[half], i + 8, m);
+    }
+    UNROLL for (i = 0; i < 2; i++) {
+        sh[i] = _mm512_and_si512(_mm512_srli_epi32(sc[i], 3), m3);
+        sl[i] = _mm512_and_si512(sc[i], m3);
+    }
+    if (fifth) {
+        CALL(columns)(rows, 16, high);
+        CALL(columns)(rows, 32, high + 4);
+    }
+    UNROLL for (k = 0; k < 4; k++) { /* 64 weights: run 2k in the low nibbles, 2k + 1 in the high ones */
+        uint8_t *hi = t->w[half][2 * k], *lo = t->w[half][2 * k + 1];
+        __m512i h0 = CALL(byte_to_words)(sh[k / 2], 2 * k % 4, 0), h1 = CALL(byte_to_words)(sh[k / 2], 2 * k % 4 + 1, 0);
+        __m512i l0 = CALL(byte_to_words)(sl[k / 2], 2 * k % 4, 0), l1 = CALL(byte_to_words)(sl[k / 2], 2 * k % 4 + 1, 0);
+        CALL(columns)(rows, (fifth ? 48 : 16) + 32 * k, x);
+        CALL(columns)(rows, (fifth ? 64 : 32) + 32 * k, x + 4);
+        UNROLL for (i = 0; i < 8; i++) {
+            __m512i a = _mm512_and_si512(x[i], m4), b = _mm512_and_si512(_mm512_srli_epi32(x[i], 4), m4);
+            if (fifth) {
+                a = _mm512_or_si512(a, _mm512_and_si512(k < 2 ? _mm512_slli_epi32(high[i], 4 - 2 * k) : _mm512_srli_epi32(high[i], 2 * k - 4), m16));
+                b = _mm512_or_si512(b, _mm512_and_si512(k < 2 ? _mm512_slli_epi32(high[i], 3 - 2 * k) : _mm512_srli_epi32(high[i], 2 * k - 3), m16));
+            }
+            PUT(hi, i, _mm512_mullo_epi16(a, h0));
+            PUT(hi, i + 8, _mm512_mullo_epi16(b, h1));
+            PUT(lo, i, _mm512_mullo_epi16(a, l0));
+            PUT(lo, i + 8, _mm512_mullo_epi16(b, l1));
+        }
+    }
+}
+
+INLINE void CALL(tiles_q6_k)(CALL(tiles) *t, int32_t half, const CALL(sixteen) *rows)
+{
+    const __m512i m4 = DWORDS(0x0f0f0f0f), even = DWORDS(0x00ff00ff), m6 = DWORDS(0x003f003f);
+    __m512i sc[4], a[4], b[4], h[4];
+    int32_t part, g, i;
+    CALL(columns)(rows, 192, sc);
+    CALL(store)(t->d[half][0], CALL(low_halves)(_mm512_srli_epi32(CALL(column)(rows, 206), 16)));
+    UNROLL for (part = 0; part < 4; part++) { /* half n of the block, half s of each 32 */
+        int32_t n = part >> 1, s = part & 1;
+        CALL(columns)(rows, n * 64 + s * 16, a);
+        CALL(columns)(rows, n * 64 + 32 + s * 16, b);
+        CALL(columns)(rows, 128 + n * 32 + s * 16, h);
+        UNROLL for (g = 0; g < 4; g++) { /* weights n * 128 + g * 32 + s * 16 and on: run n * 8 + g * 2 + s */
+            __m512i scale = _mm512_srai_epi16(CALL(byte_to_words)(sc[n * 2 + g / 2], g % 2 * 2 + s, 1), 8), offset = _mm512_slli_epi16(scale, 5);
+            uint8_t *hi = t->w[half][(n * 2 + g / 2) * 2], *lo = hi + 1024;
+            UNROLL for (i = 0; i < 4; i++) {
+                __m512i q = g & 1 ? b[i] : a[i], top = g < 2 ? _mm512_slli_epi32(h[i], 4 - 2 * g) : _mm512_srli_epi32(h[i], 2 * g - 4), e, o;
+                q = BLEND(m4, g < 2 ? q : _mm512_srli_epi32(q, 4), top); /* 6 bits, rubbish above */
+                e = _mm512_sub_epi16(_mm512_mullo_epi16(_mm512_and_si512(q, m6), scale), offset);
+                o = _mm512_sub_epi16(_mm512_mullo_epi16(_mm512_and_si512(_mm512_srli_epi32(q, 8), m6), scale), offset);
+                PUT(hi, g % 2 * 8 + s * 4 + i, BLEND(even, _mm512_srli_epi16(e, 8), o));
+                PUT(lo, g % 2 * 8 + s * 4 + i, BLEND(even, e, _mm512_slli_epi16(o, 8)));
+            }
+        }
+    }
+}
+
+/* Any type in blocks of 256, row by row as words. */
+INLINE void CALL(tiles_256)(CALL(tiles) *t, int32_t half, const CALL(sixteen) *rows, const smolq__type *type)
+{
+    int16_t v[256], mins[16];
+    uint8_t high[16][256], low[16][256], sums[16][32];
+    CALL(sixteen) from;
+    __m512i x[4];
+    int32_t r, i, k;
+    for (r = 0; r < 16; r++) {
+        const uint8_t *p = rows->p + rows->at[r];
+        if (type->id == SMOLQ_TYPE_Q2_K) CALL(words_256)(SMOLQ_TYPE_Q2_K, type, p, v, mins, &t->d[half][0][r], &t->dmin[half][r]);
+        else CALL(words_256)(SMOLQ_TYPE_Q3_K, type, p, v, mins, &t->d[half][0][r], &t->dmin[half][r]);
+        for (i = 0; i < 256; i += 32) {
+            __m512i w = _mm512_loadu_si512(v + i);
+            STORE256(high[r] + i, _mm512_cvtepi16_epi8(_mm512_srai_epi16(w, 8)));
+            STORE256(low[r] + i, _mm512_cvtepi16_epi8(w));
+        }
+        if (type->id == SMOLQ_TYPE_Q2_K) STORE256(sums[r], _mm512_cvtepi32_epi16(CALL(to_bf16)(_mm512_cvtepi16_epi32(LOAD256(mins)))));
+    }
+    for (k = 0; k < 2; k++) {
+        from.p = k ? low[0] : high[0];
+        for (r = 0; r < 16; r++) from.at[r] = r * 256;
+        for (i = 0; i < 16; i++) {
+            CALL(columns)(&from, i * 16, x);
+            for (r = 0; r < 4; r++) PUT(t->w[half][i / 4 * 2 + k], i % 4 * 4 + r, x[r]);
+        }
+    }
+    if (type->id != SMOLQ_TYPE_Q2_K) return;
+    from.p = sums[0];
+    for (r = 0; r < 16; r++) from.at[r] = r * 32;
+    for (i = 0; i < 2; i++) {
+        CALL(columns)(&from, i * 16, x);
+        for (r = 0; r < 4; r++) {
+            PUT(t->mins[half], i * 4 + r, x[r]);
+            PUT(t->mins[half], i * 4 + r + 8, x[r]);
+        }
+    }
+}
+
+/* A row of a bf16 tile holds two weights of each of 16 rows.  Of four neighbors 0 and 2 go together, then 1 and 3: as they lie in the words of a dword. */
+INLINE void CALL(tile_of_bytes)(uint8_t *tile, int32_t i, __m512i x) /* weights 4i .. 4i+3 */
+{
+    __m512i a = CALL(to_bf16)(_mm512_srai_epi32(_mm512_slli_epi32(x, 24), 24)), b = CALL(to_bf16)(_mm512_srai_epi32(_mm512_slli_epi32(x, 16), 24));
+    __m512i c = _mm512_castps_si512(_mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(x, 8), 24))), d = _mm512_castps_si512(_mm512_cvtepi32_ps(_mm512_srai_epi32(x, 24)));
+    PUT(tile, 2 * i, _mm512_or_si512(a, c)); /* c and d end in 16 zeros */
+    PUT(tile, 2 * i + 1, _mm512_or_si512(b, d));
+}
+
+INLINE void CALL(tile_q8_0)(CALL(tiles) *t, int32_t half, int32_t b, const CALL(sixteen) *rows)
+{
+    __m512i x[8];
+    int32_t i;
+    CALL(store)(t->d[half][b], CALL(low_halves)(CALL(column)(rows, 0)));
+    CALL(columns)(rows, 2, x);
+    CALL(columns)(rows, 18, x + 4);
+    UNROLL for (i = 0; i < 8; i++) CALL(tile_of_bytes)(t->w[half][b], i, x[i]);
+}
+
+/* Q5_0 and Q4_0: a table of 32 words has the bf16 of level - 16 or level - 8. */
+INLINE void CALL(tile_q45_0)(CALL(tiles) *t, int32_t half, int32_t b, const CALL(sixteen) *rows, int fifth)
+{
+    static const uint16_t levels[32] = { /* bf16 of -16 .. 15 */
+        0xc180, 0xc170, 0xc160, 0xc150, 0xc140, 0xc130, 0xc120, 0xc110, 0xc100, 0xc0e0, 0xc0c0, 0xc0a0, 0xc080, 0xc040, 0xc000, 0xbf80,
+        0x0000, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0, 0x4100, 0x4110, 0x4120, 0x4130, 0x4140, 0x4150, 0x4160, 0x4170
+    };
+    const __m512i table = _mm512_loadu_si512(levels), m4 = DWORDS(0x000f000f), from_8 = DWORDS(0x00080008);
+    __m512i x[4], qh = fifth ? CALL(column)(rows, 2) : _mm512_setzero_si512();
+    uint8_t *tile = t->w[half][b];
+    int32_t i, high;
+    CALL(store)(t->d[half][b], CALL(low_halves)(CALL(column)(rows, 0)));
+    CALL(columns)(rows, fifth ? 6 : 2, x);
+    UNROLL for (i = 0; i < 4; i++)
+        UNROLL for (high = 0; high < 2; high++) { /* weights e .. e+3 */
+            int32_t e = 16 * high + 4 * i, row = 8 * high + 2 * i;
+            __m512i q = high ? _mm512_srli_epi32(x[i], 4) : x[i], q1 = _mm512_srli_epi32(x[i], high ? 12 : 8);
+            if (fifth) { /* multishift takes 8 bits from anywhere in 64: bit e of a dword to bit 4 of its low word, bit e+2 to bit 4 of its high word */
+                uint64_t lo = (uint64_t)((e - 4) & 63) | (uint64_t)((e - 2) & 63) << 16, hi = (uint64_t)((e + 28) & 63) | (uint64_t)((e + 30) & 63) << 16;
+                __m512i bits = _mm512_multishift_epi64_epi8(_mm512_set1_epi64((int64_t)(lo | hi << 32)), qh);
+                q = BLEND(m4, q, bits);
+                q1 = BLEND(m4, q1, _mm512_srli_epi32(bits, 1));
+            } else {
+                q = _mm512_add_epi16(_mm512_and_si512(q, m4), from_8);
+                q1 = _mm512_add_epi16(_mm512_and_si512(q1, m4), from_8);
+            }
+            PUT(tile, row, _mm512_permutexvar_epi16(q, table));
+            PUT(tile, row + 1, _mm512_permutexvar_epi16(q1, table));
+        }
+}
+
+/* IQ4_NL and MXFP4, whose levels are bytes. */
+INLINE void CALL(tile_32)(CALL(tiles) *t, int32_t half, int32_t b, const CALL(sixteen) *rows, int32_t id)
+{
+    uint8_t levels[16][32];
+    CALL(sixteen) from;
+    __m512i x[8];
+    int32_t r, i;
+    float m;
+    for (r = 0; r < 16; r++) {
+        STORE256(levels[r], CALL(block_32)(id, rows->p + rows->at[r], &t->d[half][b][r], &m));
+        from.at[r] = r * 32;
+    }
+    from.p = levels[0];
+    CALL(columns)(&from, 0, x);
+    CALL(columns)(&from, 16, x + 4);
+    UNROLL for (i = 0; i < 8; i++) CALL(tile_of_bytes)(t->w[half][b], i, x[i]);
+}
+
+/* The next blocks of 16 rows, n weights. */
+static void CALL(fill_tiles)(CALL(tiles) *t, int32_t half, const CALL(sixteen) *rows, const smolq__type *type, int32_t n)
+{
+    CALL(sixteen) at = *rows;
+    int32_t b, r, bytes = type->facts.block_bytes;
+    for (r = 0; r < 16; r++)
+        for (b = 0; b < 256 / type->facts.block_weights * bytes; b += 64) _mm_prefetch((const char *)rows->p + rows->at[r] + 512 + b, _MM_HINT_T0);
+    if (type->facts.group == 256) {
+        switch (type->id) {
+        case SMOLQ_TYPE_Q4_K: CALL(tiles_q45_k)(t, half, rows, 0); break;
+        case SMOLQ_TYPE_Q5_K: CALL(tiles_q45_k)(t, half, rows, 1); break;
+        case SMOLQ_TYPE_Q6_K: CALL(tiles_q6_k)(t, half, rows); break;
+        default:              CALL(tiles_256)(t, half, rows, type); break;
+        }
+        return;
+    }
+    for (b = 0; b < n / 32; b++, at.p += bytes)
+        switch (type->id) {
+        case SMOLQ_TYPE_Q4_0: CALL(tile_q45_0)(t, half, b, &at, 0); break;
+        case SMOLQ_TYPE_Q5_0: CALL(tile_q45_0)(t, half, b, &at, 1); break;
+        case SMOLQ_TYPE_Q8_0: CALL(tile_q8_0)(t, half, b, &at); break;
+        default:              CALL(tile_32)(t, half, b, &at, type->id); break;
+        }
+    for (; b % 4; b++) {
+        memset(t->w[half][b], 0, sizeof t->w[half][b]);
+        memset(t->d[half][b], 0, sizeof t->d[half][b]);
+    }
+}
+
+/* The activations of a token, as quantized, into its rows of the tiles. */
+static void CALL(arrange)(const smolq_run *run, const smolq_op *op, int32_t row)
+{
+    const uint8_t *x = smolq_row(run, op->out, row);
+    const float *d = (const float *)(const void *)(x + smolq_a8_d(op->n));
+    uint8_t *to = smolq__cpu_tile(run, op->out, row / 16);
+    int32_t at = row % 16, b, k;
+    if (op->group == 256) {
+        for (b = 0; b < op->n / 256; b++, to += SMOLQ__CPU_TILE_256) {
+            __m512i sums = _mm512_cvtepi16_epi32(LOAD256(x + smolq_a8_sums(op->n, 256) + 32 * (size_t)b));
+            UNROLL for (k = 0; k < 4; k++) _mm512_storeu_si512(to + k * 1024 + at * 64, _mm512_loadu_si512(x + 256 * b + 64 * k));
+            STORE256(to + SMOLQ__CPU_TILE_SUMS + at * 64, _mm512_cvtepi32_epi16(CALL(to_bf16)(_mm512_andnot_si512(DWORDS(63), sums)))); /* 64 * h */
+            STORE256(to + SMOLQ__CPU_TILE_SUMS + at * 64 + 32, _mm512_cvtepi32_epi16(CALL(to_bf16)(_mm512_and_si512(sums, DWORDS(63))))); /* l */
+            memcpy(to + SMOLQ__CPU_TILE_256_D + at * 4, d + b, 4);
+        }
+        return;
+    }
+    for (b = 0; b < (op->n / 32 + 3) / 4 * 4; b++, to += SMOLQ__CPU_TILE_32) {
+        const __m128i order = _mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
+        float dx = 0;
+        if (b < op->n / 32) {
+            dx = d[b];
+            for (k = 0; k < 2; k++)
+                STORE256(to + at * 64 + 32 * k, _mm512_cvtepi32_epi16(CALL(to_bf16)(_mm512_cvtepi8_epi32(_mm_shuffle_epi8(LOAD128(x + 32 * b + 16 * k), order)))));
+        } else memset(to + at * 64, 0, 64);
+        memcpy(to + SMOLQ__CPU_TILE_32_D + at * 4, &dx, 4);
+    }
+}
+
+/* The result that a tile holds goes out, the tile starts anew. */
+#define NEXT(tile, to) SMOLQ__TILE_STORE(tile, to); SMOLQ__TILE_ZERO(tile)
+
+/* Results of 32 tokens times 16 rows in t->out, and what their float steps need. */
+typedef struct CALL(unit) {
+    const float *d, *dmin, *dx[2], (*min)[256];
+    float       *acc[2];
+} CALL(unit);
+
+/* Eight rows (tokens) from r on. */
+INLINE void CALL(steps_256)(const CALL(tiles) *t, const CALL(unit) *u, int32_t r, int32_t shift, int mins)
+{
+    lanes d = CALL(load)(u->d), dmin = CALL(load)(u->dmin);
+    const float *c = t->out[r / 16 * 2] + r % 16 * 16, *m = u->min[r / 16] + r % 16 * 16, *x = u->dx[r / 16] + r % 16;
+    float *to = u->acc[r / 16] + r % 16 * 16;
+    int32_t i;
+    UNROLL for (i = 0; i < 8; i++) {
+        __m512i sum = _mm512_add_epi32(_mm512_slli_epi32(_mm512_loadu_si512(c + i * 16), (unsigned)shift), _mm512_loadu_si512(c + i * 16 + 256));
+        lanes dx = CALL(all)(x[i]), a = CALL(fma)(_mm512_mul_ps(d, dx), _mm512_cvtepi32_ps(sum), CALL(load)(to + i * 16));
+        if (mins) a = CALL(fma)(_mm512_mul_ps(dmin, dx), CALL(load)(m + i * 16), a);
+        CALL(store)(to + i * 16, a);
+    }
+}
+
+/* One block of 256 of up to 32 rows times all tokens, in units of 32 tokens times 16 rows: high planes of the two token tiles in tiles 0 and 2, low ones in 1 and 3. */
+INLINE void CALL(multiply_256)(CALL(tiles) *t, const uint8_t *x, size_t stride, int32_t n_tiles, int32_t halves, int32_t shift, int mins)
+{
+    CALL(unit) before;
+    int32_t pair, half, parity = 0, pending = 0, i;
+    memset(&before, 0, sizeof before);
+    for (pair = 0; pair < n_tiles; pair += 2)
+        for (half = 0; half < halves; half++, parity ^= 1) {
+            const uint8_t *a = x + (size_t)pair * stride, *b = a + stride;
+            uint8_t (*w)[1024] = t->w[half];
+            if (mins) {
+                SMOLQ__TILE_LOAD(6, t->mins[half]);
+                SMOLQ__TILE_LOAD(4, a + SMOLQ__CPU_TILE_SUMS);
+                NEXT(0, t->out[0]);
+                SMOLQ__TILE_BF16(0, 4, 6);
+                SMOLQ__TILE_LOAD(5, b + SMOLQ__CPU_TILE_SUMS);
+                NEXT(1, t->out[1]);
+                SMOLQ__TILE_BF16(1, 5, 6);
+            } else {
+                NEXT(0, t->out[0]);
+                NEXT(1, t->out[1]);
+            }
+            SMOLQ__TILE_LOAD(5, b);
+            SMOLQ__TILE_LOAD(6, w[0]);
+            NEXT(2, t->out[2]);
+            if (shift == 8) SMOLQ__TILE_SS(2, 5, 6);
+            else SMOLQ__TILE_SU(2, 5, 6);
+            SMOLQ__TILE_LOAD(7, w[1]);
+            NEXT(3, t->out[3]);
+            SMOLQ__TILE_SU(3, 5, 7);
+            SMOLQ__TILE_LOAD(4, a);
+            if (mins) { NEXT(0, t->out[4 + 2 * parity]); }
+            if (shift == 8) SMOLQ__TILE_SS(0, 4, 6);
+            else SMOLQ__TILE_SU(0, 4, 6);
+            if (mins) { NEXT(1, t->out[5 + 2 * parity]); }
+            SMOLQ__TILE_SU(1, 4, 7);
+            if (pending) CALL(steps_256)(t, &before, 0, shift, mins);
+            UNROLL for (i = 1; i < 4; i++) {
+                SMOLQ__TILE_LOAD(4, a + i * 1024);
+                SMOLQ__TILE_LOAD(6, w[2 * i]);
+                if (shift == 8) SMOLQ__TILE_SS(0, 4, 6);
+                else SMOLQ__TILE_SU(0, 4, 6);
+                SMOLQ__TILE_LOAD(7, w[2 * i + 1]);
+                SMOLQ__TILE_SU(1, 4, 7);
+                SMOLQ__TILE_LOAD(5, b + i * 1024);
+                if (shift == 8) SMOLQ__TILE_SS(2, 5, 6);
+                else SMOLQ__TILE_SU(2, 5, 6);
+                SMOLQ__TILE_SU(3, 5, 7);
+                if (pending) CALL(steps_256)(t, &before, 8 * i, shift, mins);
+            }
+            pending = 1;
+            before.d = t->d[half][0];
+            before.dmin = t->dmin[half];
+            before.dx[0] = (const float *)(const void *)(a + SMOLQ__CPU_TILE_256_D);
+            before.dx[1] = (const float *)(const void *)(b + SMOLQ__CPU_TILE_256_D);
+            before.min = (const float (*)[256])(t->out + 4 + 2 * parity);
+            before.acc[0] = t->acc[pair][half];
+            before.acc[1] = t->acc[pair + 1][half];
+        }
+    NEXT(0, t->out[0]);
+    NEXT(1, t->out[1]);
+    NEXT(2, t->out[2]);
+    NEXT(3, t->out[3]);
+    for (i = 0; i < 4; i++) CALL(steps_256)(t, &before, 8 * i, shift, mins);
+}
+
+/* Four blocks of 32 times 32 rows times 32 tokens, a stage: 16 products.  They come block by block, since tiles are shared, while the float steps want one result over all four
+ * blocks, to keep its sums in registers.  One order is the other's transpose.  So a place of t->out that the float steps have just read can take the next
+ * product: even stages keep result i of block b in place 4b + i, odd ones in 4i + b. */
+INLINE float *CALL(place)(CALL(tiles) *t, int32_t odd, int32_t i) { return t->out[odd ? i % 4 * 4 + i / 4 : i]; }
+
+typedef struct CALL(stage) { /* results on their way: their four blocks and sums */
+    const uint8_t *x[2];     /* records of the two token tiles */
+    const float   *d;        /* [2][8][16], from the first block on */
+    float         *acc[4];   /* token tile, row tile */
+} CALL(stage);
+
+INLINE void CALL(stage_32)(CALL(tiles) *t, int32_t odd, const CALL(stage) *now, int32_t first, const CALL(stage) *before)
+{
+    int32_t g, r, b, i;
+    UNROLL for (g = 0; g < 4; g++) {
+        float *out[4];
+        UNROLL for (i = 0; i < 4; i++) out[i] = g ? CALL(place)(t, odd, 4 * (g - 1) + i) : CALL(place)(t, !odd, 12 + i);
+        if (now) {
+            SMOLQ__TILE_LOAD(4, now->x[0] + g * SMOLQ__CPU_TILE_32);
+            SMOLQ__TILE_LOAD(6, t->w[0][first + g]);
+            NEXT(0, out[0]);
+            SMOLQ__TILE_BF16(0, 4, 6);
+            SMOLQ__TILE_LOAD(7, t->w[1][first + g]);
+            NEXT(1, out[1]);
+            SMOLQ__TILE_BF16(1, 4, 7);
+            SMOLQ__TILE_LOAD(5, now->x[1] + g * SMOLQ__CPU_TILE_32);
+            NEXT(2, out[2]);
+            SMOLQ__TILE_BF16(2, 5, 6);
+            NEXT(3, out[3]);
+            SMOLQ__TILE_BF16(3, 5, 7);
+        } else if (!g) {
+            SMOLQ__TILE_STORE(0, out[0]);
+            SMOLQ__TILE_STORE(1, out[1]);
+            SMOLQ__TILE_STORE(2, out[2]);
+            SMOLQ__TILE_STORE(3, out[3]);
+        }
+        if (before) {
+            lanes v[16];
+            UNROLL for (r = 0; r < 16; r++) v[r] = CALL(load)(before->acc[g] + r * 16);
+            UNROLL for (b = 0; b < 4; b++) {
+                const float *c = CALL(place)(t, odd, 4 * g + b), *dx = (const float *)(const void *)(before->x[g / 2] + b * SMOLQ__CPU_TILE_32 + SMOLQ__CPU_TILE_32_D);
+                lanes d = CALL(load)(before->d + (g % 2 * 8 + b) * 16);
+                UNROLL for (r = 0; r < 16; r++) v[r] = CALL(fma)(_mm512_mul_ps(d, CALL(all)(dx[r])), CALL(load)(c + r * 16), v[r]);
+            }
+            UNROLL for (r = 0; r < 16; r++) CALL(store)(before->acc[g] + r * 16, v[r]);
+        }
+    }
+}
+static void CALL(stage_even)(CALL(tiles) *t, const CALL(stage) *now, int32_t first, const CALL(stage) *before) { CALL(stage_32)(t, 0, now, first, before); }
+static void CALL(stage_odd)(CALL(tiles) *t, const CALL(stage) *now, int32_t first, const CALL(stage) *before) { CALL(stage_32)(t, 1, now, first, before); }
+
+/* Up to eight blocks of 32 of 32 rows times all tokens. */
+static void CALL(multiply_32)(CALL(tiles) *t, const uint8_t *x, size_t stride, int32_t n_tiles, int32_t n_blocks)
+{
+    CALL(stage) stages[2];
+    int32_t pair, b, i, n = 0;
+    for (pair = 0; pair < n_tiles; pair += 2)
+        for (b = 0; b < n_blocks; b += 4, n++) {
+            CALL(stage) *now = &stages[n & 1], *before = &stages[!(n & 1)];
+            for (i = 0; i < 2; i++) now->x[i] = x + (size_t)(pair + i) * stride + (size_t)b * SMOLQ__CPU_TILE_32;
+            for (i = 0; i < 4; i++) now->acc[i] = t->acc[pair + i / 2][i % 2];
+            now->d = t->d[0][b];
+            if (n == 0) CALL(stage_32)(t, 0, now, b, NULL);
+            else if (n & 1) CALL(stage_odd)(t, now, b, before);
+            else CALL(stage_even)(t, now, b, before);
+        }
+    if (n & 1) CALL(stage_32)(t, 1, NULL, 0, &stages[0]);
+    else CALL(stage_32)(t, 0, NULL, 0, &stages[1]);
+}
+
+/* Up to thirty-two rows for all tokens. */
+static void CALL(many)(const smolq_run *run, const smolq_op_part *part, int32_t n_tokens, int32_t row, int32_t n_rows)
+{
+    const smolq__type *type = smolq__type_of(part->w->type);
+    uint8_t memory[sizeof(CALL(tiles)) + 64];
+    CALL(tiles) *t = (CALL(tiles) *)(void *)(memory + (64 - (uintptr_t)memory % 64)); /* rows of tiles shall not cross lines */
+    CALL(sixteen) rows[2];
+    int32_t n_cols = part->w->n_cols, all = (n_tokens + 31) / 32 * 2, halves = n_rows > 16 ? 2 : 1, tile, first, half, r, i;
+    size_t block = (size_t)type->facts.block_weights, bytes = (size_t)type->facts.block_bytes, stride;
+    if (!type->ints) {
+        CALL(many_floats)(run, part, n_tokens, row, n_rows);
+        return;
+    }
+    if (type->facts.group != 256 && (!CALL(is_32)(type->id) || CALL(mins_32)(type->id))) { /* not worth tiles of their own */
+        for (i = 0; i < n_tokens; i += SMOLQ__CPU_FEW) CALL(few)(run, part, i, n_tokens - i < SMOLQ__CPU_FEW ? n_tokens - i : SMOLQ__CPU_FEW, row, row + n_rows);
+        return;
+    }
+    stride = (size_t)(smolq__cpu_tile(run, part->in, 1) - smolq__cpu_tile(run, part->in, 0));
+    for (half = 0; half < 2; half++)
+        for (r = 0; r < 16; r++) rows[half].at[r] = (int32_t)((size_t)(half * 16 + r < n_rows ? half * 16 + r : n_rows - 1) * part->w->row_bytes);
+    for (tile = 0; tile < all; tile += CALL(TOKEN_TILES)) {
+        int32_t n_tiles = all - tile < CALL(TOKEN_TILES) ? all - tile : CALL(TOKEN_TILES);
+        const uint8_t *x = smolq__cpu_tile(run, part->in, tile);
+        memset(t->acc, 0, (size_t)n_tiles * sizeof t->acc[0]);
+        for (first = 0; first < n_cols; first += 256) {
+            int32_t length = n_cols - first < 256 ? n_cols - first : 256;
+            for (half = 0; half < (type->facts.group == 256 ? halves : 2); half++) {
+                rows[half].p = part->w->data + (uint64_t)row * part->w->row_bytes + (size_t)first / block * bytes;
+                CALL(fill_tiles)(t, half, &rows[half], type, length);
+            }
+            if (type->id == SMOLQ_TYPE_Q4_K || type->id == SMOLQ_TYPE_Q5_K) CALL(multiply_256)(t, x, stride, n_tiles, halves, 3, 1);
+            else if (type->id == SMOLQ_TYPE_Q2_K) CALL(multiply_256)(t, x, stride, n_tiles, halves, 8, 1);
+            else if (type->facts.group == 256) CALL(multiply_256)(t, x, stride, n_tiles, halves, 8, 0);
+            else CALL(multiply_32)(t, x, stride, n_tiles, (length / 32 + 3) / 4 * 4);
+            x += type->facts.group == 256 ? SMOLQ__CPU_TILE_256 : 8 * SMOLQ__CPU_TILE_32;
+        }
+        for (i = tile * 16; i < n_tokens && i < (tile + n_tiles) * 16; i++) {
+            float *out = (float *)(void *)smolq_row(run, part->out, i);
+            for (r = 0; r < n_rows; r++) CALL(put)(part, out, row + r, t->acc[i / 16 - tile][r / 16][i % 16 * 16 + r % 16]);
+        }
+    }
+}
+#undef NEXT
+#undef PUT
+#undef BLEND
+#undef DWORDS
+#endif
+
 /* ---- the operations ---- */
 
 static void CALL(norm)(const smolq_run *run, const smolq_op *op, int32_t row)
@@ -1332,13 +1932,15 @@ static void CALL(norm)(const smolq_run *run, const smolq_op *op, int32_t row)
     }
 }
 
-/* int8 activations (rule 3), and their words for products over panels. */
+/* int8 activations (rule 3), and their words or tiles for products over panels. */
 static void CALL(quantize)(smolq_run *run, const smolq_op *op, int32_t row, int widen)
 {
     const float *x = (const float *)(const void *)smolq_row(run, op->in, row);
     uint8_t *out = smolq_row(run, op->out, row);
-    int16_t *wide = smolq__cpu_wide(run, op->out, row);
     int32_t seg, g, i, group = op->group;
+#if !defined(SMOLQ__CPU_AMX)
+    int16_t *wide = smolq__cpu_wide(run, op->out, row);
+#endif
     for (seg = 0; seg < op->n_seg; seg++, x += op->n, out += smolq_a8_bytes(op->n, group)) {
         int8_t *q = (int8_t *)out;
         float *d = (float *)(void *)(out + smolq_a8_d(op->n));
@@ -1364,13 +1966,18 @@ static void CALL(quantize)(smolq_run *run, const smolq_op *op, int32_t row, int 
                 if (amax > 0) CALL(put_bytes)(q + i, CALL(mul)(CALL(load)(x + g * group + i), id));
                 else memset(q + i, 0, 16);
                 v = LOAD128(q + i);
+#if !defined(SMOLQ__CPU_AMX)
                 if (widen) STORE256(wide + g * group + i, _mm256_cvtepi8_epi16(v));
+#endif
                 v = _mm_madd_epi16(_mm_maddubs_epi16(_mm_set1_epi8(1), v), _mm_set1_epi16(1));
                 v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0x4e));
                 *sums++ = (int16_t)_mm_cvtsi128_si32(_mm_add_epi32(v, _mm_shuffle_epi32(v, 0xb1)));
             }
         }
     }
+#if defined(SMOLQ__CPU_AMX)
+    if (widen) CALL(arrange)(run, op, row);
+#endif
 }
 
 static void CALL(rope)(const smolq_run *run, const smolq_op *op, int32_t row)
@@ -1609,11 +2216,18 @@ static void CALL(matmul)(const smolq__cpu_job *job, uint64_t begin, uint64_t end
         if (begin < stop) {
             int32_t first = (int32_t)begin * CALL(PANEL), last = (int32_t)stop * CALL(PANEL) < part->w->n_rows ? (int32_t)stop * CALL(PANEL) : part->w->n_rows;
             if (job->n_rows <= SMOLQ__CPU_FEW) CALL(few)(job->run, part, 0, job->n_rows, first, last);
-            else
-                for (p = begin; p < stop; p++) {
+            else {
+#if defined(SMOLQ__CPU_AMX)
+                SMOLQ__TILE_CONFIG(&smolq__cpu_tile_config);
+#endif
+                for (p = begin; p < stop; p += CALL(AT_ONCE)) {
                     int32_t row = (int32_t)p * CALL(PANEL);
-                    CALL(many)(job->run, part, job->n_rows, row, part->w->n_rows - row < CALL(PANEL) ? part->w->n_rows - row : CALL(PANEL));
+                    CALL(many)(job->run, part, job->n_rows, row, last - row < CALL(AT_ONCE) * CALL(PANEL) ? last - row : CALL(AT_ONCE) * CALL(PANEL));
                 }
+#if defined(SMOLQ__CPU_AMX)
+                SMOLQ__TILE_RELEASE(); /* or each switch of threads would save 8 KB */
+#endif
+            }
         }
         begin = begin > panels ? begin - panels : 0;
         end = end > panels ? end - panels : 0;
