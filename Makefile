@@ -16,6 +16,7 @@ VERSION    = $(shell sed -n 's/.*SMOLQ_VERSION_TEXT *"\(.*\)"/\1/p' src/api.h)
 
 PARTS      = $(wildcard src/*.h src/*.c) tools/amalgamate.sh
 EXAMPLES   = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c))
+WITH_CPU   = build/logits build/generate build/bench build/perplexity
 TESTS      = $(patsubst tests/%.c,build/tests/%,$(wildcard tests/test_*.c))
 ASAN_TESTS = $(TESTS:build/tests/%=build/asan/%)
 FUZZERS    = $(patsubst tests/%.c,build/fuzz/%,$(wildcard tests/fuzz_*.c))
@@ -28,6 +29,13 @@ smolq.h: $(PARTS)
 	@mkdir -p build
 	sh tools/amalgamate.sh >build/smolq.h.new
 	mv build/smolq.h.new smolq.h
+
+# Those that evaluate models link the CPU backend, compiled once for all of them; each says in its head how it is compiled alone.
+build/smolq_cpu.o: smolq_cpu.c smolq.h | build/.ready
+	$(CC) $(CFLAGS) -I. -c $< -o $@
+
+$(WITH_CPU): build/%: examples/%.c examples/common.h smolq.h build/smolq_cpu.o | build/.ready
+	$(CC) $(CFLAGS) -I. -DSMOLQ_WITH_CPU $< build/smolq_cpu.o -o $@ -lm -lpthread
 
 build/%: examples/%.c examples/common.h smolq.h | build/.ready
 	$(CC) $(CFLAGS) -I. $< -o $@ -lm
@@ -48,6 +56,8 @@ build/tests/%: tests/%.c $(wildcard tests/*.h) $(PARTS) smolq.h | build/.ready
 build/asan/%: tests/%.c $(wildcard tests/*.h) $(PARTS) smolq.h | build/.ready
 	@rm -f $@
 	$(CC) $(SANITIZE) -I. $< -o $@ -lm -lpthread
+
+build/tests/test_cpu build/asan/test_cpu: smolq_cpu.c
 
 test-programs: $(TESTS)
 asan-programs: $(ASAN_TESTS)
@@ -81,10 +91,10 @@ fuzz: build/.ready
 
 lint: smolq.h
 	@sh tools/setup.sh lint
-	! grep -n -E '	| $$' src/*.[ch] examples/*.[ch] tests/*.[ch] tests/*.sh tools/*.sh
+	! grep -n -E '	| $$' src/*.[ch] smolq_cpu.c examples/*.[ch] tests/*.[ch] tests/*.sh tools/*.sh
 	for f in tools/*.sh tests/*.sh; do sh -n $$f || exit 1; done
 	for cc in gcc clang; do for f in examples/*.c; do \
-	    $$cc -std=gnu11 -fsyntax-only -Wall -Wextra -Werror -I. $$f || exit 1; done; done
+	    $$cc -std=gnu11 -fsyntax-only -Wall -Wextra -Werror -I. -DSMOLQ_WITH_CPU $$f || exit 1; done; done
 	for cc in gcc clang; do for std in c99 c11 c17 c++17; do \
 	    case $$std in c++*) as=c++;; *) as=c;; esac; \
 	    echo '#include "smolq.h"' | $$cc -x $$as -std=$$std -fsyntax-only -DSMOLQ_IMPLEMENTATION \
@@ -95,11 +105,13 @@ build/smolq_standalone.h: $(PARTS) | build/.ready
 	sh tools/amalgamate.sh --standalone >$@.new
 	mv $@.new $@
 
+# The CPU backend is a source that users compile into their programs: pkg-config --variable=cpu smolq says where it is.
 install: smolq.h
-	mkdir -p $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/pkgconfig
+	mkdir -p $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/smolq $(DESTDIR)$(PREFIX)/share/pkgconfig
 	cp smolq.h $(DESTDIR)$(PREFIX)/include/smolq.h
+	cp smolq_cpu.c $(DESTDIR)$(PREFIX)/share/smolq/smolq_cpu.c
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' smolq.pc.in >$(DESTDIR)$(PREFIX)/share/pkgconfig/smolq.pc
-	chmod 644 $(DESTDIR)$(PREFIX)/include/smolq.h $(DESTDIR)$(PREFIX)/share/pkgconfig/smolq.pc
+	chmod 644 $(DESTDIR)$(PREFIX)/include/smolq.h $(DESTDIR)$(PREFIX)/share/smolq/smolq_cpu.c $(DESTDIR)$(PREFIX)/share/pkgconfig/smolq.pc
 
 clean:
 	rm -rf build

@@ -1,24 +1,31 @@
 /* bench: how fast a model opens, reads a prompt and writes, and how near that is to the speed of memory.
  *
- *     cc -O2 -I. examples/bench.c -o build/bench -lm
+ *     cc -O2 -I. -DSMOLQ_WITH_CPU examples/bench.c smolq_cpu.c -o build/bench -lm -lpthread
  *     build/bench -m examples/models/smolq-tales.Q4_K_M.gguf -p 128 -n 32
  *
  *     open_ms         smolq_open, everything checked and ready
  *     first_token_ms  from nothing to the first token after a prompt of one token: open, context, one evaluation
  *     prefill_tps     tokens of the prompt per second, in one evaluation
- *     decode_tps      tokens per second after it, one at a time
+ *     decode_tps      tokens per second after it, one at a time; the median of up to eight rounds
  *     decode_gbps     decode_tps times the bytes of weights that a token reads
- *     control_gbps    the same bytes read from the same mapping by a loop that only adds them up, one thread, eight streams
+ *     control_gbps    the same bytes read from the same mapping by a loop that only adds them up, with as many threads, eight streams each; a pass
+ *                     after every round of decoding, so that both see the same neighbours; the median
  *     peak_rss_bytes  most memory that was ever resident, the mapped file included
  *     kv_bytes        KV cache for prompt and text
  *
- * -t takes a list: a row per thread count, and with --json an object per line. */
+ * -t takes a list: a row per thread count, and with --json an object per line.  The row adds the multiply-adds of the prompt's products, two
+ * operations each, and what part of the control decoding reaches.  A model that fits into the caches says little about memory. */
 #define SMOLQ_IMPLEMENTATION
 #include "smolq.h"
 #include "common.h"
+#ifndef _WIN32
+#  include <pthread.h>
+#endif
+
+enum { ROUNDS = 8 };
 
 typedef struct measure {
-    double   open_ms, first_token_ms, prefill_tps, decode_tps, decode_gbps, control_gbps;
+    double   open_ms, first_token_ms, prefill_tps, prefill_gops, decode_tps, decode_gbps, control_gbps;
     uint64_t peak_rss_bytes, kv_bytes;
     char     isa[64];
     int      n_threads;
@@ -43,45 +50,107 @@ static uint64_t bytes_per_token(const smolq_gguf *gguf, const smolq_info *info, 
     return t->bytes;
 }
 
-/* Sums 8-byte words from eight places at once, as memory likes best. */
+/* Reads bytes from eight places at once, as memory likes best, in whole cache lines. */
+#if defined(__GNUC__)
+typedef uint64_t line __attribute__((vector_size(64), aligned(1), may_alias));
+#else
+typedef uint64_t line;
+#endif
 static uint64_t read_plainly(const unsigned char *data, uint64_t bytes)
 {
-    uint64_t sum[8] = { 0 }, words = bytes / 64, i, w;
-    int s;
-    for (i = 0; i < words; i++) {
-        for (s = 0; s < 8; s++) {
-            memcpy(&w, data + ((uint64_t)s * words + i) * 8, 8);
-            sum[s] += w;
-        }
-    }
-    return sum[0] ^ sum[1] ^ sum[2] ^ sum[3] ^ sum[4] ^ sum[5] ^ sum[6] ^ sum[7];
+    uint64_t streams = bytes / (8 * sizeof(line)), i, words[sizeof(line) / 8], all = 0;
+    line sum = { 0 };
+    size_t s;
+    for (i = 0; i < streams; i++)
+        for (s = 0; s < 8; s++) sum += *(const line *)(const void *)(data + ((uint64_t)s * streams + i) * sizeof(line));
+    memcpy(words, &sum, sizeof sum);
+    for (s = 0; s < sizeof words / sizeof *words; s++) all ^= words[s];
+    return all;
 }
 
-/* Best GB/s of several passes over what a token reads, half a second of them; *bytes gets how much that is. */
-static double control(const smolq_model *model, uint64_t *bytes)
+/* What a token reads, in the places where the model has it. */
+typedef struct span { const unsigned char *data; uint64_t bytes; } span;
+typedef struct weights {
+    span    *spans;
+    size_t   n;
+    uint64_t bytes;   /* of all spans */
+    double   n_products; /* multiply-adds of a token in a prompt: all matrices but the output */
+} weights;
+
+static weights weights_of(const smolq_model *model)
 {
     const smolq_gguf *gguf = smolq_model_gguf(model);
+    const smolq_info *info = smolq_model_info(model);
     uint64_t n = smolq_gguf_info(gguf)->n_tensors, i;
-    volatile uint64_t sink = 0;
-    double best = 0, begun = now_ms();
-    do {
-        double start = now_ms(), speed;
-        uint64_t plain = 0;
-        *bytes = 0;
-        for (i = 0; i < n; i++) {
-            smolq_tensor_info tensor;
-            uint64_t part;
-            if (smolq_gguf_tensor(gguf, i, &tensor, NULL) || !tensor.data) continue;
-            part = bytes_per_token(gguf, smolq_model_info(model), &tensor);
-            sink ^= read_plainly(tensor.data, part);
-            *bytes += part;
-            plain += part / 64 * 64;
-        }
-        speed = (double)plain / (now_ms() - start) / 1e6;
-        if (speed > best) best = speed;
-    } while (now_ms() - begun < 500);
-    (void)sink;
-    return best;
+    weights w = { 0 };
+    w.spans = (span *)need((size_t)n, sizeof *w.spans);
+    for (i = 0; i < n; i++) {
+        smolq_tensor_info t;
+        double part;
+        if (smolq_gguf_tensor(gguf, i, &t, NULL) || !t.data) continue;
+        w.spans[w.n].data = (const unsigned char *)t.data;
+        w.spans[w.n].bytes = bytes_per_token(gguf, info, &t);
+        part = (double)w.spans[w.n].bytes / (double)t.bytes;
+        if (t.n_dims > 1 && is_named(&t, "blk.")) w.n_products += part * (double)(t.ne[0] * t.ne[1] * t.ne[2]);
+        w.bytes += w.spans[w.n++].bytes;
+    }
+    return w;
+}
+
+/* The control: the same bytes, each thread its share of every span. */
+typedef struct reader {
+    const weights *w;
+    uint64_t       index, n, sum;
+#ifdef _WIN32
+    HANDLE         thread;
+#else
+    pthread_t      thread;
+#endif
+} reader;
+
+static void read_share(reader *r)
+{
+    size_t i;
+    for (i = 0; i < r->w->n; i++) {
+        uint64_t begin = r->w->spans[i].bytes * r->index / r->n, end = r->w->spans[i].bytes * (r->index + 1) / r->n;
+        r->sum ^= read_plainly(r->w->spans[i].data + begin, end - begin);
+    }
+}
+#ifdef _WIN32
+static DWORD WINAPI reader_thread(void *arg) { read_share((reader *)arg); return 0; }
+static void start(reader *r) { if (!(r->thread = CreateThread(NULL, 0, reader_thread, r, 0, NULL))) die("can't start a thread"); }
+static void join(reader *r) { WaitForSingleObject(r->thread, INFINITE); CloseHandle(r->thread); }
+#else
+static void *reader_thread(void *arg) { read_share((reader *)arg); return NULL; }
+static void start(reader *r) { if (pthread_create(&r->thread, NULL, reader_thread, r)) die("can't start a thread"); }
+static void join(reader *r) { pthread_join(r->thread, NULL); }
+#endif
+
+/* Passes over the weights per second. */
+static double control(const weights *w, int n_threads)
+{
+    static volatile uint64_t sink; /* or the compiler reads nothing */
+    reader readers[256] = { 0 };
+    double begun = now_ms();
+    int i;
+    for (i = 0; i < n_threads; i++) {
+        readers[i].w = w;
+        readers[i].index = (uint64_t)i;
+        readers[i].n = (uint64_t)n_threads;
+        if (i > 0) start(&readers[i]);
+    }
+    read_share(&readers[0]);
+    for (i = 1; i < n_threads; i++) join(&readers[i]);
+    begun = now_ms() - begun;
+    for (i = 0; i < n_threads; i++) sink ^= readers[i].sum;
+    return 1e3 / begun;
+}
+
+static int rising(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
+static double median(double *x, int n)
+{
+    qsort(x, (size_t)n, sizeof *x, rising);
+    return (x[(n - 1) / 2] + x[n / 2]) / 2;
 }
 
 static void say(const char *what)
@@ -105,9 +174,10 @@ static measure run(engine *e, int n_prompt, int n_text)
     smolq_model *model;
     smolq_error err;
     const char *report;
-    uint64_t read_bytes;
+    double decodes[ROUNDS], controls[ROUNDS];
+    weights w;
     int32_t *ids = (int32_t *)need((size_t)n_prompt, sizeof *ids), id;
-    int n_vocab, i;
+    int n_vocab, n_rounds = n_text < ROUNDS ? n_text : ROUNDS, round, i;
     double start = now_ms();
 
     say("opening");
@@ -127,24 +197,31 @@ static measure run(engine *e, int n_prompt, int n_text)
     m.prefill_tps = n_prompt * 1e3 / (now_ms() - start);
 
     say("decode");
-    start = now_ms();
-    for (i = 0; i < n_text; i++) {
-        check(smolq_sample(NULL, smolq_context_logits(context), n_vocab, &id, &err), &err);
-        evaluate(context, &id, 1);
+    report = smolq_device_report(e->device); /* "ref: plain C, ...", "cpu: avx2, 2 threads" */
+    m.n_threads = 1;
+    if (strncmp(report, "ref", 3) == 0) strcpy(m.isa, "ref");
+    else sscanf(report, "%*[^:]: %63[^,\"\\], %d", m.isa, &m.n_threads);
+    w = weights_of(model);
+    m.prefill_gops = m.prefill_tps * w.n_products * 2e-9;
+    control(&w, m.n_threads);
+    for (round = 0; round < n_rounds; round++) {
+        int begin = n_text * round / n_rounds, end = n_text * (round + 1) / n_rounds;
+        start = now_ms();
+        for (i = begin; i < end; i++) {
+            check(smolq_sample(NULL, smolq_context_logits(context), n_vocab, &id, &err), &err);
+            evaluate(context, &id, 1);
+        }
+        decodes[round] = (end - begin) * 1e3 / (now_ms() - start);
+        controls[round] = control(&w, m.n_threads);
     }
-    m.decode_tps = n_text * 1e3 / (now_ms() - start);
-
-    say("control");
-    m.control_gbps = control(model, &read_bytes);
-    m.decode_gbps = m.decode_tps * (double)read_bytes / 1e9;
+    m.decode_tps = median(decodes, n_rounds);
+    m.decode_gbps = m.decode_tps * (double)w.bytes / 1e9;
+    m.control_gbps = median(controls, n_rounds) * (double)w.bytes / 1e9;
     check(smolq_plan(model, &context_of, &memory, &err), &err);
     m.kv_bytes = memory.kv_bytes;
     m.peak_rss_bytes = peak_rss_bytes();
-    report = smolq_device_report(e->device); /* "ref: plain C, ...", "cpu: avx2, ..." */
-    if (strncmp(report, "ref", 3) == 0) strcpy(m.isa, "ref");
-    else sscanf(report, "%*[^:]: %63[^,\"\\]", m.isa);
-    m.n_threads = strcmp(m.isa, "ref") == 0 ? 1 : e->n_threads;
     say("");
+    free(w.spans);
     free(ids);
     smolq_context_close(context);
     smolq_close(model);
@@ -173,7 +250,7 @@ int main(int argc, char **argv)
         const char *backend = e.backend ? e.backend : find_backend(NULL) == smolq_backend_ref() ? "ref" : "cpu";
         long n = strtol(threads, &end, 10);
         measure m;
-        if (end == threads || (*end && *end != ',') || n < 0 || n > 4096) die("-t %s: expected thread counts such as 1,2", threads);
+        if (end == threads || (*end && *end != ',') || n < 0 || n > 256) die("-t %s: expected thread counts such as 1,2", threads);
         e.n_threads = (int)n;
         m = run(&e, n_prompt, n_text);
         if (json) {
@@ -185,11 +262,11 @@ int main(int argc, char **argv)
         } else {
             amount a, b;
             if (n_rows++ == 0) {
-                printf("                  |     ms until      | tokens per second |       GB/s        |\n"
-                       "backend isa     -t|    open    token|  prefill   decode |  decode   control |peak resident     KV cache\n");
+                printf("                  |     ms until      |      prefill        | decode |         GB/s             |\n"
+                       "backend isa     -t|    open    token|   tok/s       Gop/s |  tok/s |  decode  control  reached|peak resident     KV cache\n");
             }
-            printf("%-7s %-7s %2d|%8.1f %8.1f |%9.1f %8.1f |%8.2f %9.2f |", backend, m.isa, m.n_threads, m.open_ms, m.first_token_ms,
-                   m.prefill_tps, m.decode_tps, m.decode_gbps, m.control_gbps);
+            printf("%-7s %-7s %2d|%8.1f %8.1f |%8.1f %11.1f |%7.1f |", backend, m.isa, m.n_threads, m.open_ms, m.first_token_ms, m.prefill_tps, m.prefill_gops, m.decode_tps);
+            printf("%8.2f %8.2f %6.0f %% |", m.decode_gbps, m.control_gbps, 100 * m.decode_gbps / m.control_gbps);
             printf("%13s %12s\n", in_mib(&a, m.peak_rss_bytes), in_mib(&b, m.kv_bytes));
         }
         if (!*end) return finish();

@@ -1,6 +1,6 @@
 /* generate: continues a prompt, or answers it with --chat.
  *
- *     cc -O2 -I. examples/generate.c -o build/generate -lm
+ *     cc -O2 -I. -DSMOLQ_WITH_CPU examples/generate.c smolq_cpu.c -o build/generate -lm -lpthread
  *     build/generate -p "Once upon a time" --seed 7 --stats
  *     build/generate -m model.gguf --chat -p "Why is the sky blue?"
  *

@@ -1,6 +1,6 @@
 /* logits: what the model thinks at every position, as raw numbers or as a hash of them.
  *
- *     cc -O2 -I. examples/logits.c -o build/logits -lm
+ *     cc -O2 -I. -DSMOLQ_WITH_CPU examples/logits.c smolq_cpu.c -o build/logits -lm -lpthread
  *     build/logits -m examples/models/smolq-tales.Q4_K_M.gguf --tokens "4080 704 549 258 482" --hash
  *
  * The output is f32, little-endian, [n_tokens][n_vocab].  The hash is FNV-1a (64 bits) over those bytes: it is the same for every backend,

@@ -1,6 +1,6 @@
 /* perplexity: how well a model predicts a text.
  *
- *     cc -O2 -I. examples/perplexity.c -o build/perplexity -lm
+ *     cc -O2 -I. -DSMOLQ_WITH_CPU examples/perplexity.c smolq_cpu.c -o build/perplexity -lm -lpthread
  *     build/perplexity -m examples/models/smolq-tales.Q4_K_M.gguf -f README.md -c 512
  *
  * The text is cut into pieces of CTX tokens, each read in an empty context.  A piece begins with the model's BOS token where the file asks for

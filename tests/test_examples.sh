@@ -25,11 +25,22 @@ refuses() {
 
 # ---- every program ----
 
+# The CPU backend takes a while to compile: generate compiles with its whole line, the others that link it take an object, make's if that is not older.
 mkdir -p build
+object=build/smolq_cpu.o
+if [ ! -f $object ] || [ -n "$(find smolq_cpu.c smolq.h -newer $object)" ]; then
+    object=$scratch/smolq_cpu.o
+    ${CC-cc} -O2 -I. -c smolq_cpu.c -o "$object" || exit 1
+fi
 for source in examples/*.c; do
     name=$(basename "$source" .c)
     line=$(sed -n 's/^ \* *\(cc .*\)$/\1/p' "$source" | head -n 1)
-    check "$name states its compile line" "cc -O2 -I. $source -o build/$name -lm" "$line"
+    case $name in
+        hello|inspect|tokenize) stated="cc -O2 -I. $source -o build/$name -lm";;
+        *) stated="cc -O2 -I. -DSMOLQ_WITH_CPU $source smolq_cpu.c -o build/$name -lm -lpthread";;
+    esac
+    check "$name states its compile line" "$stated" "$line"
+    [ $name = generate ] || line=$(echo "$line" | sed "s| smolq_cpu.c | $object |")
     if ! ${CC-cc} ${line#cc } -Wall -Wextra >"$scratch/why" 2>&1; then
         echo "FAIL $name compiles with it: $(grep -m 1 error "$scratch/why")"
         failed=1
@@ -71,7 +82,11 @@ check "hello says its text" "Once upon a time" "$(build/hello $model | head -c 1
 text=$(build/generate -p "Once upon a time" -n 24 --seed 3)
 check "generate writes something" yes "$([ ${#text} -gt 24 ] && echo yes)"
 check "the same seed gives the same text" "$text" "$(build/generate -m $model -p "Once upon a time" -n 24 --seed 3)"
-check "-t and --isa change nothing" "$text" "$(build/generate -p "Once upon a time" -n 24 --seed 3 -t 2 --isa ref --backend ref)"
+check "-t, --isa and --backend change nothing" "$text" "$(build/generate -p "Once upon a time" -n 24 --seed 3 -t 2 --isa ref --backend ref)"
+for isa in ref avx2 avx512 amx neon; do
+    check "the same text with --isa $isa" "$text" "$(build/generate -p "Once upon a time" -n 24 --seed 3 -t 3 --isa $isa)"
+done
+check "--stats names the backend" yes "$(build/generate -n 2 --stats -t 2 2>&1 >/dev/null | grep -q -E '; cpu: [a-z0-9]+, [12] thread' && echo yes)"
 check "another seed gives another text" differs "$([ "$text" != "$(build/generate -p "Once upon a time" -n 24 --seed 4)" ] && echo differs)"
 greedy=$(build/generate -p "Once upon a time" -n 24 --temp 0)
 check "temperature 0 does without a seed" "$greedy" "$(build/generate -p "Once upon a time" -n 24 --temp 0 --seed 9)"
@@ -110,6 +125,9 @@ hash=$(build/logits -m $model --tokens "$tokens" --hash)
 check "a hash has 16 hex digits" 1 "$(printf '%s\n' "$hash" | grep -c -E '^[0-9a-f]{16}$')"
 for batch in 1 2 3 7 10 100; do
     check "the same logits in batches of $batch" "$hash" "$(build/logits -m $model --tokens "$tokens" --hash --batch $batch)"
+done
+for with in "--backend ref" "--isa avx2 -t 1" "--isa avx512 -t 2" "--isa ref" "-t 3 --batch 2"; do
+    check "the same logits $with" "$hash" "$(build/logits -m $model --tokens "$tokens" --hash $with)"
 done
 check "another KV type, other logits" differs "$([ "$hash" != "$(build/logits -m $model --tokens "$tokens" --hash --kv q8_0)" ] && echo differs)"
 build/logits -m $model --tokens "$tokens" -o "$scratch/logits" && build/logits -m $model --tokens "$tokens" >"$scratch/logits2"
@@ -173,7 +191,11 @@ fi
 
 # ---- bench, perplexity ----
 
-check "bench prints a row per thread count" 2 "$(build/bench -m $model -p 4 -n 2 -t 1,2 | grep -c '^ref ')"
+check "bench prints a row per thread count" "1 2" "$(echo $(build/bench -m $model -p 4 -n 2 -t 1,2 | sed -n 's/^cpu  *[a-z0-9]*  *\([0-9]*\)|.*/\1/p'))"
+check "bench says what part of the control it reaches" 1 "$(build/bench -m $model -p 4 -n 2 -t 1 | grep -c ' % |')"
+check "--isa caps" 1 "$(build/bench -m $model -p 4 -n 2 --isa ref --json | grep -c '"backend": "cpu", "isa": "ref", "threads": 1')"
+check "bench without the cpu backend" 1 "$(build/bench -m $model -p 4 -n 2 -t 2 --backend ref --json | grep -c '"backend": "ref", "isa": "ref", "threads": 1')"
+refuses "too many threads" "threads" build/generate -t 1000
 printf 'Once upon a time there was a little girl who loved to play in the garden with her dog.' >"$scratch/text"
 build/perplexity -m $model -f "$scratch/text" >"$scratch/out" 2>"$scratch/err"
 check "perplexity and bits per byte" 2 "$(grep -c -E '^(perplexity|bits per byte) +[0-9.]+ over' "$scratch/out")"
