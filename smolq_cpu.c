@@ -68,6 +68,22 @@ enum { SMOLQ__CPU_FEW = 8,        /* up to so many tokens a matrix is read once,
        SMOLQ__CPU_KEYS = 64,      /* keys per block of attention, docs/arithmetic.md rule 9 */
        SMOLQ__CPU_HEAD = 1024 };
 
+/* Products over panels want activations in an order of their own.  It lies in the context's scratch: for each group of tokens a record for each block of A256, then
+ * one for each block of A32 (counted in fours).  What a record holds is the instruction set's affair. */
+typedef struct smolq__cpu_layout {
+    int32_t tokens, record_256, record_32; /* per group; bytes */
+} smolq__cpu_layout;
+
+static uint64_t smolq__cpu_records(const smolq__cpu_layout *layout, const smolq_program *program, int32_t buffer) /* bytes: a block of 256 takes 292 of a row, one of 32 takes 40 */
+{
+    return buffer == SMOLQ_BUF_A256 ? program->row_bytes[buffer] / 292 * (uint64_t)layout->record_256 : (program->row_bytes[buffer] / 40 + 3) / 4 * 4 * (uint64_t)layout->record_32;
+}
+static uint8_t *smolq__cpu_record(const smolq__cpu_layout *layout, const smolq_run *run, int32_t buffer, int32_t group) /* the first */
+{
+    uint64_t before = smolq__cpu_records(layout, run->program, SMOLQ_BUF_A256), stride = before + smolq__cpu_records(layout, run->program, SMOLQ_BUF_A32);
+    return run->scratch + (uint64_t)group * stride + (buffer == SMOLQ_BUF_A32 ? before : 0);
+}
+
 /* One operation, or a part of it: units [begin, end), in shares. */
 typedef struct smolq__cpu_job {
     const struct smolq__cpu_isa *isa;
@@ -83,36 +99,8 @@ typedef struct smolq__cpu_isa {
     int       (*available)(void);
     uint64_t  (*units)(const smolq_run *run, const smolq_op *op, int32_t n_rows);
     void      (*share)(const smolq__cpu_job *job, int32_t index); /* units of share `index` */
-    int         tiles;                                            /* keeps activations as tiles instead of words */
+    const smolq__cpu_layout *layout;
 } smolq__cpu_isa;
-
-/* Where the int16 copy of the activations of a quantized buffer lies in the context's scratch: [n_rows][n] for products over panels. */
-static uint64_t smolq__cpu_wide_bytes(const smolq_program *program, int32_t buffer)
-{
-    return ((program->row_bytes[buffer] * 2) + 63) & ~(uint64_t)63;
-}
-static int16_t *smolq__cpu_wide(const smolq_run *run, int32_t buffer, int32_t row)
-{
-    const smolq_program *program = run->program;
-    uint64_t before = buffer == SMOLQ_BUF_A32 ? smolq__cpu_wide_bytes(program, SMOLQ_BUF_A256) : 0;
-    uint64_t stride = smolq__cpu_wide_bytes(program, SMOLQ_BUF_A256) + smolq__cpu_wide_bytes(program, SMOLQ_BUF_A32);
-    return (int16_t *)(void *)(run->scratch + (uint64_t)row * stride + before);
-}
-
-/* The same for products by tiles: for each sixteen tokens a record for each block of A256, then one for each block of A32 (in fours: zeros follow the last). */
-enum { SMOLQ__CPU_TILE_SUMS = 4 * 1024, SMOLQ__CPU_TILE_256_D = 5 * 1024, /* int8 [4][16 tokens][64], bf16 [16 tokens][32] from the sums, f32 [16 tokens] scales */
-       SMOLQ__CPU_TILE_256 = SMOLQ__CPU_TILE_256_D + 64,
-       SMOLQ__CPU_TILE_32_D = 1024,                                       /* bf16 [16 tokens][32], f32 [16 tokens] scales */
-       SMOLQ__CPU_TILE_32 = SMOLQ__CPU_TILE_32_D + 64 };
-static uint64_t smolq__cpu_tile_bytes(const smolq_program *program, int32_t buffer) /* of sixteen tokens; a block of 256 takes 292 bytes of a row, one of 32 takes 40 */
-{
-    return buffer == SMOLQ_BUF_A256 ? program->row_bytes[buffer] / 292 * SMOLQ__CPU_TILE_256 : (program->row_bytes[buffer] / 40 + 3) / 4 * 4 * SMOLQ__CPU_TILE_32;
-}
-static uint8_t *smolq__cpu_tile(const smolq_run *run, int32_t buffer, int32_t sixteen)
-{
-    uint64_t before = smolq__cpu_tile_bytes(run->program, SMOLQ_BUF_A256), stride = before + smolq__cpu_tile_bytes(run->program, SMOLQ_BUF_A32);
-    return run->scratch + (uint64_t)sixteen * stride + (buffer == SMOLQ_BUF_A32 ? before : 0);
-}
 
 /* A loop of few and known turns, whose arrays shall live in registers. */
 #if defined(__clang__)
@@ -272,16 +260,16 @@ static int smolq__cpu_has_amx(void)
 #  undef SMOLQ__CPU_BODY
 #endif
 
-/* The best first; the last row ends the list.     name      if             kernels                                          tiles */
+/* The best first; the last row ends the list.     name      if             kernels                                          activations */
 static const smolq__cpu_isa smolq__cpu_isas[] = {
 #if defined(SMOLQ__CPU_X86)
 #  if defined(SMOLQ__TILE_LOAD)
-    { "amx",    smolq__cpu_has_amx,    smolq__cpu_units_amx,    smolq__cpu_share_amx,    1 },
+    { "amx",    smolq__cpu_has_amx,    smolq__cpu_units_amx,    smolq__cpu_share_amx,    &smolq__cpu_layout_amx },
 #  endif
-    { "avx512", smolq__cpu_has_avx512, smolq__cpu_units_avx512, smolq__cpu_share_avx512, 0 },
-    { "avx2",   smolq__cpu_has_avx2,   smolq__cpu_units_avx2,   smolq__cpu_share_avx2,   0 },
+    { "avx512", smolq__cpu_has_avx512, smolq__cpu_units_avx512, smolq__cpu_share_avx512, &smolq__cpu_layout_avx512 },
+    { "avx2",   smolq__cpu_has_avx2,   smolq__cpu_units_avx2,   smolq__cpu_share_avx2,   &smolq__cpu_layout_avx2 },
 #endif
-    { NULL, NULL, NULL, NULL, 0 }
+    { NULL, NULL, NULL, NULL, NULL }
 };
 
 /* ---- atomics and naps ---- */
@@ -549,8 +537,8 @@ static uint64_t smolq__cpu_scratch(void *state, const smolq_program *program, in
 {
     const smolq__cpu_device *d = (const smolq__cpu_device *)state;
     if (!d->isa->name) return 0;
-    if (d->isa->tiles) return (smolq__cpu_tile_bytes(program, SMOLQ_BUF_A256) + smolq__cpu_tile_bytes(program, SMOLQ_BUF_A32)) * (((uint64_t)n_batch + 31) / 32 * 2);
-    return (smolq__cpu_wide_bytes(program, SMOLQ_BUF_A256) + smolq__cpu_wide_bytes(program, SMOLQ_BUF_A32)) * (uint64_t)n_batch;
+    return (smolq__cpu_records(d->isa->layout, program, SMOLQ_BUF_A256) + smolq__cpu_records(d->isa->layout, program, SMOLQ_BUF_A32)) *
+           (uint64_t)((n_batch - 1) / d->isa->layout->tokens + 2); /* one group more: tiles go in pairs */
 }
 
 /* How many units go between two questions whether to pause: about twenty microseconds of work. */
@@ -1132,6 +1120,19 @@ INLINE void CALL(put)(const smolq_op_part *part, float *out, int32_t row, float 
     out[row] = part->add != 0 ? CALL(fma1)(part->add, y, out[row]) : y;
 }
 
+/* Sixteen rows, or n that are left. */
+INLINE void CALL(put_rows)(const smolq_op_part *part, float *out, int32_t row, const float *y, int32_t n)
+{
+    lanes v = CALL(load)(y);
+    int32_t r;
+    if (n < 16) {
+        for (r = 0; r < n; r++) CALL(put)(part, out, row + r, y[r]);
+        return;
+    }
+    if (part->bias) v = CALL(add)(v, CALL(load)(part->bias + row));
+    CALL(store)(out + row, part->add != 0 ? CALL(fma)(CALL(all)(part->add), v, CALL(load)(out + row)) : v);
+}
+
 /* Rows [begin, end) of a part for up to SMOLQ__CPU_FEW tokens. */
 static void CALL(few)(const smolq_run *run, const smolq_op_part *part, int32_t first_token, int32_t n_x, int32_t begin, int32_t end)
 {
@@ -1192,7 +1193,8 @@ static void CALL(many_floats)(const smolq_run *run, const smolq_op_part *part, i
     }
 }
 
-#if !defined(SMOLQ__CPU_AMX)
+#if !defined(SMOLQ__CPU_AVX512)
+static const smolq__cpu_layout CALL(layout) = { 1, 512, 64 }; /* words in their order */
 enum { CALL(AT_ONCE) = 1 }; /* panels */
 enum { CALL(TILE) = 256 }; /* tokens that pass over a panel before it is unpacked again */
 
@@ -1277,24 +1279,6 @@ static void CALL(fill_panel)(CALL(panel) *panel, const smolq__type *type, const 
 }
 
 /* n_pairs rows of a panel times up to TOKENS tokens, x[t] + first: exact sums as lanes of floats. */
-#if defined(SMOLQ__CPU_AVX512)
-enum { CALL(TOKENS) = 12 };
-INLINE void CALL(panel_dot)(int16_t (*v)[32], int32_t n_pairs, const int16_t *const *x, lanes *sums)
-{
-    __m512i acc[CALL(TOKENS)];
-    int32_t k, t;
-    UNROLL for (t = 0; t < CALL(TOKENS); t++) acc[t] = _mm512_setzero_si512();
-    for (k = 0; k < n_pairs; k++) {
-        __m512i w = _mm512_loadu_si512(v[k]);
-        UNROLL for (t = 0; t < CALL(TOKENS); t++) {
-            int32_t pair;
-            memcpy(&pair, x[t] + 2 * k, sizeof pair);
-            acc[t] = _mm512_dpwssd_epi32(acc[t], w, _mm512_set1_epi32(pair));
-        }
-    }
-    UNROLL for (t = 0; t < CALL(TOKENS); t++) sums[t] = _mm512_cvtepi32_ps(acc[t]);
-}
-#else
 enum { CALL(TOKENS) = 4 };
 INLINE void CALL(panel_dot)(int16_t (*v)[32], int32_t n_pairs, const int16_t *const *x, lanes *sums)
 {
@@ -1314,7 +1298,6 @@ INLINE void CALL(panel_dot)(int16_t (*v)[32], int32_t n_pairs, const int16_t *co
     }
     UNROLL for (t = 0; t < CALL(TOKENS); t++) sums[t] = CALL(both)(_mm256_cvtepi32_ps(a[t]), _mm256_cvtepi32_ps(b[t]));
 }
-#endif
 
 /* A panel's step for TOKENS tokens. */
 INLINE void CALL(panel_step)(CALL(panel) *panel, const smolq__type *type, const int16_t *const *wide, const uint8_t *const *x, size_t at_d, size_t at_sums, int32_t first, int32_t length,
@@ -1379,45 +1362,19 @@ static void CALL(many)(const smolq_run *run, const smolq_op_part *part, int32_t 
                 for (i = 0; i < CALL(TOKENS); i++) { /* beyond the last token the last one again, for rows of c that nobody reads */
                     int32_t token = tile + (t + i < n_tile ? t + i : n_tile - 1);
                     x[i] = smolq_row(run, part->in, token);
-                    wide[i] = smolq__cpu_wide(run, part->in, token);
+                    wide[i] = (const int16_t *)(const void *)smolq__cpu_record(&CALL(layout), run, part->in, token);
                 }
                 CALL(panel_step)(&panel, type, wide, x, at_d, at_sums, first, length, c + t);
             }
         }
         for (t = 0; t < n_tile; t++) {
             float *out = (float *)(void *)smolq_row(run, part->out, tile + t);
-            for (r = 0; r < n_rows; r++) CALL(put)(part, out, row + r, c[t][r]);
+            CALL(put_rows)(part, out, row, c[t], n_rows);
         }
     }
 }
 
-#else
-/* ---- products by tiles, many tokens (AMX) ----
- *
- * A tile product adds 16 tokens times 16 rows over 64 bytes of a row.  Thirty-two rows of 256 weights are unpacked into 16 KB of tiles, which stay in the
- * first-level cache while all tokens pass over them.  Two ways, both exact:
- *
- * Blocks of 256: a weight is an integer of up to 16 bits, scale * level, and goes as two planes of bytes, high * 2^shift + low.  So eight tile products over the whole
- * block leave one float step.  Q4_K and Q5_K split the scale, 8 * high + low: 7 * 31 fits a byte and one 16-bit multiplication does two levels.  The others
- * split the product, shift 8.  The sums for the minimums go as bf16, 64 * h + l, one product.
- *
- * Blocks of 32: levels and activations go as bf16, 32 to a tile.  All are small integers (8 bits, sums below 2^24), so nothing ever rounds, and results are floats
- * already.  A tile product takes 16 cycles whatever its depth, so int8 would not be faster.
- *
- * A result stays in its tile until the tile is needed again, and the float steps of the results before run between the products: a store right behind its product
- * costs 28 cycles, four products later 18 (measured on a Granite Rapids at M = 512, as is the shape of the loops below). */
-
-enum { CALL(AT_ONCE) = 2 };  /* panels */
-enum { CALL(TOKEN_TILES) = 16 }; /* tokens / 16 that pass over the tiles before they are unpacked again */
-
-typedef struct CALL(tiles) {
-    uint8_t w[2][8][1024];      /* [16 rows each]: [4 of 64][high, low], or [8 blocks of 32] bf16 */
-    uint8_t mins[2][1024];      /* bf16, as the sums */
-    float   d[2][8][16], dmin[2][16];
-    float   out[16][256];       /* results on their way to the float steps */
-    float   acc[CALL(TOKEN_TILES)][2][256];
-} CALL(tiles);
-
+#else /* AVX-512 */
 /* Sixteen rows: those behind the last are the last again, and their results unread. */
 typedef struct CALL(sixteen) {
     const uint8_t *p;           /* where the next blocks of the first row lie */
@@ -1451,6 +1408,352 @@ INLINE void CALL(columns)(const CALL(sixteen) *rows, int32_t at, __m512i *c)
 }
 INLINE __m512i CALL(column)(const CALL(sixteen) *rows, int32_t at) { return _mm512_i32gather_epi32(_mm512_loadu_si512(rows->at), rows->p + at, 1); } /* one dword */
 INLINE lanes CALL(low_halves)(__m512i x) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(x)); } /* f16 in the low words */
+
+
+#if !defined(SMOLQ__CPU_AMX)
+/* With AVX-512 and VNNI the panel has four weights of each row side by side, as signed bytes.  Activations get 128 added, to be the unsigned factor; so each sum starts at
+ * -128 times the sum of its weights, a number of the panel.  A run of a block of 256 is summed on its own and multiplied by its scale: 64 products of bytes and 8 or
+ * 16 of integers instead of 128 of words. */
+
+enum { CALL(AT_ONCE) = 1,    /* panels */
+       CALL(TOKENS) = 13,    /* two accumulators each fit in 32 registers, and five times 13 are a default batch */
+       CALL(TILE) = 20 * 13, /* tokens that pass over a panel before it is unpacked again */
+       CALL(DWORDS_256) = 64 + 8 + 1, CALL(DWORDS_32) = 8 + 1 + 1 }; /* of 13 tokens each: bytes, pairs of sums (or their sum as float), scale */
+static const smolq__cpu_layout CALL(layout) = { CALL(TOKENS), CALL(DWORDS_256) * CALL(TOKENS) * 4, CALL(DWORDS_32) * CALL(TOKENS) * 4 };
+
+typedef struct CALL(panel) {
+    int8_t  w[64][64];     /* [four weights][row][4] */
+    int32_t start[16][16]; /* [run or block of 32][row] */
+    int32_t scale[16][16]; /* [run][row] */
+    int16_t mins[8][32];   /* two of each row */
+    float   d[8][16], dmin[8][16];
+    int32_t n_runs;        /* 8, 16; of blocks of 32 their number */
+} CALL(panel);
+
+INLINE void CALL(put_dwords)(CALL(panel) *panel, int32_t k, __m512i w) { _mm512_storeu_si512(panel->w[k], w); }
+
+/* Q4_K and Q5_K: see smolq__scales_6_bit. */
+INLINE void CALL(panel_q45_k)(CALL(panel) *panel, const CALL(sixteen) *rows, int fifth)
+{
+    const __m512i m6 = DWORDS(0x3f3f3f3f), m4 = DWORDS(0x0f0f0f0f), m2 = DWORDS(0x03030303), m16 = DWORDS(0x10101010), m8 = DWORDS(255);
+    __m512i h[4], sc[2], mn[2], x[8], high[8];
+    int32_t i, k;
+    CALL(columns)(rows, 0, h);
+    CALL(store)(panel->d[0], CALL(low_halves)(h[0]));
+    CALL(store)(panel->dmin[0], CALL(sub)(_mm512_set1_ps(-0.0f), CALL(low_halves)(_mm512_srli_epi32(h[0], 16))));
+    sc[0] = _mm512_and_si512(h[1], m6);
+    mn[0] = _mm512_and_si512(h[2], m6);
+    sc[1] = _mm512_or_si512(_mm512_and_si512(h[3], m4), _mm512_slli_epi32(_mm512_and_si512(_mm512_srli_epi32(h[1], 6), m2), 4));
+    mn[1] = _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi32(h[3], 4), m4), _mm512_slli_epi32(_mm512_and_si512(_mm512_srli_epi32(h[2], 6), m2), 4));
+    UNROLL for (i = 0; i < 8; i++) { /* a minimum serves two runs of 16 */
+        __m512i m = _mm512_and_si512(_mm512_srli_epi32(mn[i / 4], (unsigned)(8 * (i % 4))), m8);
+        _mm512_storeu_si512(panel->mins[i], _mm512_or_si512(m, _mm512_slli_epi32(m, 16)));
+        _mm512_storeu_si512(panel->scale[i], _mm512_and_si512(_mm512_srli_epi32(sc[i / 4], (unsigned)(8 * (i % 4))), m8));
+    }
+    if (fifth) {
+        CALL(columns)(rows, 16, high);
+        CALL(columns)(rows, 32, high + 4);
+    }
+    UNROLL for (k = 0; k < 4; k++) { /* 64 weights: run 2k in the low nibbles, 2k + 1 in the high ones */
+        CALL(columns)(rows, (fifth ? 48 : 16) + 32 * k, x);
+        CALL(columns)(rows, (fifth ? 64 : 32) + 32 * k, x + 4);
+        UNROLL for (i = 0; i < 8; i++) {
+            __m512i a = _mm512_and_si512(x[i], m4), b = _mm512_and_si512(_mm512_srli_epi32(x[i], 4), m4);
+            if (fifth) {
+                a = _mm512_or_si512(a, _mm512_and_si512(k < 2 ? _mm512_slli_epi32(high[i], (unsigned)(4 - 2 * k)) : _mm512_srli_epi32(high[i], (unsigned)(2 * k - 4)), m16));
+                b = _mm512_or_si512(b, _mm512_and_si512(k < 2 ? _mm512_slli_epi32(high[i], (unsigned)(3 - 2 * k)) : _mm512_srli_epi32(high[i], (unsigned)(2 * k - 3)), m16));
+            }
+            CALL(put_dwords)(panel, 16 * k + i, a);
+            CALL(put_dwords)(panel, 16 * k + 8 + i, b);
+        }
+    }
+    panel->n_runs = 8;
+}
+
+INLINE void CALL(panel_q6_k)(CALL(panel) *panel, const CALL(sixteen) *rows)
+{
+    const __m512i m4 = DWORDS(0x0f0f0f0f), m6 = DWORDS(0x3f3f3f3f), offset = DWORDS(0x20202020);
+    __m512i sc[4], a[4], b[4], h[4];
+    int32_t part, g, i;
+    CALL(columns)(rows, 192, sc);
+    CALL(store)(panel->d[0], CALL(low_halves)(_mm512_srli_epi32(CALL(column)(rows, 206), 16)));
+    UNROLL for (i = 0; i < 16; i++) _mm512_storeu_si512(panel->scale[i], _mm512_srai_epi32(_mm512_slli_epi32(sc[i / 4], (unsigned)(24 - 8 * (i % 4))), 24));
+    UNROLL for (part = 0; part < 4; part++) { /* half n of the block, half s of each 32 */
+        int32_t n = part >> 1, s = part & 1;
+        CALL(columns)(rows, n * 64 + s * 16, a);
+        CALL(columns)(rows, n * 64 + 32 + s * 16, b);
+        CALL(columns)(rows, 128 + n * 32 + s * 16, h);
+        UNROLL for (g = 0; g < 4; g++) { /* weights n * 128 + g * 32 + s * 16 and on */
+            UNROLL for (i = 0; i < 4; i++) {
+                __m512i q = g & 1 ? b[i] : a[i], top = g < 2 ? _mm512_slli_epi32(h[i], (unsigned)(4 - 2 * g)) : _mm512_srli_epi32(h[i], (unsigned)(2 * g - 4));
+                q = BLEND(m4, g < 2 ? q : _mm512_srli_epi32(q, 4), top); /* 6 bits, rubbish above */
+                CALL(put_dwords)(panel, n * 32 + g * 8 + s * 4 + i, _mm512_sub_epi8(_mm512_and_si512(q, m6), offset));
+            }
+        }
+    }
+    panel->n_runs = 16;
+}
+
+/* Any type in blocks of 256, row by row. */
+INLINE void CALL(panel_256)(CALL(panel) *panel, const CALL(sixteen) *rows, const smolq__type *type)
+{
+    int8_t levels[16][256];
+    CALL(sixteen) from;
+    int32_t r, i;
+    for (r = 0; r < 16; r++) {
+        CALL(block) block;
+        int16_t scales[16], mins[16];
+        CALL(block_any)(&block, type, rows->p + rows->at[r], &panel->d[0][r], &panel->dmin[0][r]);
+        STORE256(scales, block.scales);
+        STORE256(mins, block.mins);
+        for (i = 0; i < 8; i++) STORE256(levels[r] + 32 * i, block.code[i]);
+        for (i = 0; i < 16; i++) {
+            panel->scale[i][r] = scales[i];
+            panel->mins[i / 2][2 * r + i % 2] = mins[i];
+        }
+        from.at[r] = r * 256;
+    }
+    from.p = (const uint8_t *)levels[0];
+    for (i = 0; i < 64; i += 4) {
+        __m512i x[4];
+        CALL(columns)(&from, 4 * i, x);
+        for (r = 0; r < 4; r++) CALL(put_dwords)(panel, i + r, x[r]);
+    }
+    panel->n_runs = 16;
+}
+
+/* Block b of Q8_0; of Q4_0 and Q5_0; of the other types in blocks of 32. */
+INLINE void CALL(panel_q8_0)(CALL(panel) *panel, int32_t b, const CALL(sixteen) *rows)
+{
+    __m512i x[8];
+    int32_t i;
+    CALL(store)(panel->d[b], CALL(low_halves)(CALL(column)(rows, 0)));
+    CALL(columns)(rows, 2, x);
+    CALL(columns)(rows, 18, x + 4);
+    UNROLL for (i = 0; i < 8; i++) CALL(put_dwords)(panel, 8 * b + i, x[i]);
+}
+INLINE void CALL(panel_q45_0)(CALL(panel) *panel, int32_t b, const CALL(sixteen) *rows, int fifth)
+{
+    const __m512i m4 = DWORDS(0x0f0f0f0f), offset = DWORDS(fifth ? 0x10101010 : 0x08080808);
+    __m512i x[4], qh = fifth ? CALL(column)(rows, 2) : _mm512_setzero_si512();
+    int32_t i, high;
+    CALL(store)(panel->d[b], CALL(low_halves)(CALL(column)(rows, 0)));
+    CALL(columns)(rows, fifth ? 6 : 2, x);
+    UNROLL for (i = 0; i < 4; i++)
+        UNROLL for (high = 0; high < 2; high++) { /* weights 16 * high + 4 * i and on */
+            __m512i q = _mm512_and_si512(high ? _mm512_srli_epi32(x[i], 4) : x[i], m4);
+            if (fifth) { /* four bits to bit 4 of four bytes: 1 + 2^7 + 2^14 + 2^21 moves bit k to 8k, and nothing else there */
+                __m512i bits = _mm512_mullo_epi32(_mm512_and_si512(_mm512_srli_epi32(qh, (unsigned)(16 * high + 4 * i)), DWORDS(15)), DWORDS(0x00204081));
+                q = _mm512_or_si512(q, _mm512_slli_epi32(_mm512_and_si512(bits, DWORDS(0x01010101)), 4));
+            }
+            CALL(put_dwords)(panel, 8 * b + 4 * high + i, _mm512_sub_epi8(q, offset));
+        }
+}
+INLINE void CALL(panel_32)(CALL(panel) *panel, int32_t b, const CALL(sixteen) *rows, int32_t id)
+{
+    uint8_t levels[16][32];
+    CALL(sixteen) from;
+    __m512i x[8];
+    int32_t r, i;
+    for (r = 0; r < 16; r++) {
+        STORE256(levels[r], CALL(block_32)(id, rows->p + rows->at[r], &panel->d[b][r], &panel->dmin[b][r]));
+        from.at[r] = r * 32;
+    }
+    from.p = levels[0];
+    CALL(columns)(&from, 0, x);
+    CALL(columns)(&from, 16, x + 4);
+    UNROLL for (i = 0; i < 8; i++) CALL(put_dwords)(panel, 8 * b + i, x[i]);
+}
+
+/* The next n weights of 16 rows. */
+static void CALL(fill_panel)(CALL(panel) *panel, const CALL(sixteen) *rows, const smolq__type *type, int32_t n)
+{
+    CALL(sixteen) at = *rows;
+    int32_t b, r, k, bytes = type->facts.block_bytes;
+    for (r = 0; r < 16; r++)
+        for (b = 0; b < 256 / type->facts.block_weights * bytes; b += 64) _mm_prefetch((const char *)rows->p + rows->at[r] + 256 + b, _MM_HINT_T0);
+    if (type->facts.group == 256) {
+        switch (type->id) {
+        case SMOLQ_TYPE_Q4_K: CALL(panel_q45_k)(panel, rows, 0); break;
+        case SMOLQ_TYPE_Q5_K: CALL(panel_q45_k)(panel, rows, 1); break;
+        case SMOLQ_TYPE_Q6_K: CALL(panel_q6_k)(panel, rows); break;
+        default:              CALL(panel_256)(panel, rows, type); break;
+        }
+    } else {
+        for (b = 0; b < n / 32; b++, at.p += bytes)
+            switch (type->id) {
+            case SMOLQ_TYPE_Q4_0: CALL(panel_q45_0)(panel, b, &at, 0); break;
+            case SMOLQ_TYPE_Q5_0: CALL(panel_q45_0)(panel, b, &at, 1); break;
+            case SMOLQ_TYPE_Q8_0: CALL(panel_q8_0)(panel, b, &at); break;
+            default:              CALL(panel_32)(panel, b, &at, type->id); break;
+            }
+        panel->n_runs = n / 32;
+    }
+    for (b = 0; b < panel->n_runs; b++) {
+        __m512i sum = _mm512_setzero_si512();
+        int32_t per_run = n / 4 / panel->n_runs;
+        for (k = 0; k < per_run; k++) sum = _mm512_dpbusd_epi32(sum, DWORDS(0x80808080), _mm512_loadu_si512(panel->w[b * per_run + k]));
+        _mm512_storeu_si512(panel->start[b], _mm512_sub_epi32(_mm512_setzero_si512(), sum));
+    }
+}
+
+/* The activations of a token, as quantized, into its column of the records. */
+static void CALL(arrange)(const smolq_run *run, const smolq_op *op, int32_t row)
+{
+    enum { T = CALL(TOKENS) };
+    const uint8_t *x = smolq_row(run, op->out, row), *d = x + smolq_a8_d(op->n), *sums = x + smolq_a8_sums(op->n, op->group);
+    uint8_t *to = smolq__cpu_record(&CALL(layout), run, op->out, row / T) + row % T * 4;
+    int32_t b, k, dwords = op->group / 4;
+    for (b = 0; b < op->n / op->group; b++, x += op->group, d += 4, sums += op->group / 8) {
+        for (k = 0; k < dwords; k++, to += T * 4) {
+            uint32_t q = smolq_u32_at(x + 4 * k) ^ 0x80808080u;
+            memcpy(to, &q, 4);
+        }
+        if (op->group == 256)
+            for (k = 0; k < 8; k++, to += T * 4) memcpy(to, sums + 4 * k, 4);
+        else {
+            float sum = (float)((int16_t)smolq_u16_at(sums) + (int16_t)smolq_u16_at(sums + 2));
+            memcpy(to, &sum, 4);
+            to += T * 4;
+        }
+        memcpy(to, d, 4);
+        to += T * 4;
+    }
+}
+
+/* n rows of a panel times 13 tokens, x [n][13]. */
+INLINE void CALL(dot_bytes)(int8_t (*w)[64], int32_t n, const int32_t *x, __m512i start, __m512i *acc)
+{
+    int32_t k, t;
+    UNROLL for (t = 0; t < CALL(TOKENS); t++) acc[t] = start;
+    UNROLL for (k = 0; k < n; k++, x += CALL(TOKENS)) {
+        __m512i v = _mm512_loadu_si512(w[k]);
+        UNROLL for (t = 0; t < CALL(TOKENS); t++) acc[t] = _mm512_dpbusd_epi32(acc[t], _mm512_set1_epi32(x[t]), v);
+    }
+}
+
+INLINE void CALL(step_256)(CALL(panel) *panel, int32_t n_runs, int mins, const int32_t *x, float (*c)[16])
+{
+    enum { T = CALL(TOKENS) };
+    const int32_t *sums = x + 64 * T;
+    const float *dx = (const float *)(const void *)(sums + 8 * T);
+    __m512i acc[T], total[T], v;
+    lanes d = CALL(load)(panel->d[0]);
+    int32_t run, k, t;
+    UNROLL for (t = 0; t < T; t++) total[t] = _mm512_setzero_si512();
+    for (run = 0; run < n_runs; run++) {
+        CALL(dot_bytes)(panel->w + run * (64 / n_runs), 64 / n_runs, x + run * (64 / n_runs) * T, _mm512_loadu_si512(panel->start[run]), acc);
+        v = _mm512_loadu_si512(panel->scale[run]);
+        UNROLL for (t = 0; t < T; t++) total[t] = _mm512_add_epi32(total[t], _mm512_mullo_epi32(acc[t], v));
+    }
+    UNROLL for (t = 0; t < T; t++) CALL(store)(c[t], CALL(fma)(_mm512_mul_ps(d, CALL(all)(dx[t])), _mm512_cvtepi32_ps(total[t]), CALL(load)(c[t])));
+    if (!mins) return;
+    d = CALL(load)(panel->dmin[0]);
+    UNROLL for (t = 0; t < T; t++) acc[t] = _mm512_setzero_si512();
+    for (k = 0; k < 8; k++, sums += T) {
+        v = _mm512_loadu_si512(panel->mins[k]);
+        UNROLL for (t = 0; t < T; t++) acc[t] = _mm512_dpwssd_epi32(acc[t], v, _mm512_set1_epi32(sums[t]));
+    }
+    UNROLL for (t = 0; t < T; t++) CALL(store)(c[t], CALL(fma)(_mm512_mul_ps(d, CALL(all)(dx[t])), _mm512_cvtepi32_ps(acc[t]), CALL(load)(c[t])));
+}
+
+INLINE void CALL(step_32)(CALL(panel) *panel, int mins, const int32_t *x, float (*c)[16])
+{
+    enum { T = CALL(TOKENS) };
+    lanes y[T];
+    int32_t b, t;
+    UNROLL for (t = 0; t < T; t++) y[t] = CALL(load)(c[t]);
+    for (b = 0; b < panel->n_runs; b++, x += CALL(DWORDS_32) * T) {
+        const float *sum = (const float *)(const void *)(x + 8 * T), *dx = sum + T;
+        lanes d = CALL(load)(panel->d[b]), m = mins ? CALL(load)(panel->dmin[b]) : d;
+        __m512i acc[T];
+        CALL(dot_bytes)(panel->w + 8 * b, 8, x, _mm512_loadu_si512(panel->start[b]), acc);
+        UNROLL for (t = 0; t < T; t++) {
+            y[t] = CALL(fma)(_mm512_mul_ps(d, CALL(all)(dx[t])), _mm512_cvtepi32_ps(acc[t]), y[t]);
+            if (mins) y[t] = CALL(fma)(_mm512_mul_ps(m, CALL(all)(dx[t])), CALL(all)(sum[t]), y[t]);
+        }
+    }
+    UNROLL for (t = 0; t < T; t++) CALL(store)(c[t], y[t]);
+}
+
+INLINE int CALL(has_panel_32)(int32_t id) { return CALL(is_32)(id); }
+/* Types that aren't worth panels of their own: a few tokens at a time. */
+static int CALL(some_at_a_time)(const smolq_run *run, const smolq_op_part *part, int32_t n_tokens, int32_t row, int32_t n_rows)
+{
+    const smolq__type *type = smolq__type_of(part->w->type);
+    int32_t i;
+    if (type->facts.group == 256 || CALL(has_panel_32)(type->id)) return 0;
+    for (i = 0; i < n_tokens; i += SMOLQ__CPU_FEW) CALL(few)(run, part, i, n_tokens - i < SMOLQ__CPU_FEW ? n_tokens - i : SMOLQ__CPU_FEW, row, row + n_rows);
+    return 1;
+}
+
+/* Sixteen rows (or the n_rows that are left) for all tokens. */
+static void CALL(many)(const smolq_run *run, const smolq_op_part *part, int32_t n_tokens, int32_t row, int32_t n_rows)
+{
+    const smolq__type *type = smolq__type_of(part->w->type);
+    int32_t n_cols = part->w->n_cols, tile, first, t, r;
+    size_t block = (size_t)type->facts.block_weights, bytes = (size_t)type->facts.block_bytes, at, record;
+    CALL(sixteen) rows;
+    CALL(panel) panel;
+    float c[CALL(TILE)][16];
+    if (!type->ints) {
+        CALL(many_floats)(run, part, n_tokens, row, n_rows);
+        return;
+    }
+    if (CALL(some_at_a_time)(run, part, n_tokens, row, n_rows)) return;
+    record = (size_t)(type->facts.group == 256 ? CALL(layout).record_256 : 8 * CALL(layout).record_32);
+    for (r = 0; r < 16; r++) rows.at[r] = (int32_t)((size_t)(r < n_rows ? r : n_rows - 1) * part->w->row_bytes);
+    for (tile = 0; tile < n_tokens; tile += CALL(TILE)) {
+        int32_t n_tile = n_tokens - tile < CALL(TILE) ? n_tokens - tile : CALL(TILE);
+        memset(c, 0, sizeof c);
+        for (first = 0, at = 0; first < n_cols; first += 256, at += record) {
+            rows.p = part->w->data + (uint64_t)row * part->w->row_bytes + (size_t)first / block * bytes;
+            CALL(fill_panel)(&panel, &rows, type, n_cols - first < 256 ? n_cols - first : 256);
+            for (t = 0; t < n_tile; t += CALL(TOKENS)) {
+                const int32_t *x = (const int32_t *)(const void *)(smolq__cpu_record(&CALL(layout), run, part->in, (tile + t) / CALL(TOKENS)) + at);
+                if (CALL(mins_32)(type->id)) CALL(step_32)(&panel, 1, x, c + t);
+                else if (type->facts.group == 32) CALL(step_32)(&panel, 0, x, c + t);
+                else if (type->id == SMOLQ_TYPE_Q4_K || type->id == SMOLQ_TYPE_Q5_K) CALL(step_256)(&panel, 8, 1, x, c + t);
+                else if (type->id == SMOLQ_TYPE_Q2_K) CALL(step_256)(&panel, 16, 1, x, c + t);
+                else CALL(step_256)(&panel, 16, 0, x, c + t);
+            }
+        }
+        for (t = 0; t < n_tile; t++) {
+            float *out = (float *)(void *)smolq_row(run, part->out, tile + t);
+            CALL(put_rows)(part, out, row, c[t], n_rows);
+        }
+    }
+}
+#else
+/* ---- products by tiles, many tokens (AMX) ----
+ *
+ * A tile product adds 16 tokens times 16 rows over 64 bytes of a row.  Thirty-two rows of 256 weights are unpacked into 16 KB of tiles, which stay in the
+ * first-level cache while all tokens pass over them.  Two ways, both exact:
+ *
+ * Blocks of 256: a weight is an integer of up to 16 bits, scale * level, and goes as two planes of bytes, high * 2^shift + low.  So eight tile products over the whole
+ * block leave one float step.  Q4_K and Q5_K split the scale, 8 * high + low: 7 * 31 fits a byte and one 16-bit multiplication does two levels.  The others
+ * split the product, shift 8.  The sums for the minimums go as bf16, 64 * h + l, one product.
+ *
+ * Blocks of 32: levels and activations go as bf16, 32 to a tile.  All are small integers (8 bits, sums below 2^24), so nothing ever rounds, and results are floats
+ * already.  A tile product takes 16 cycles whatever its depth, so int8 would not be faster.
+ *
+ * A result stays in its tile until the tile is needed again, and the float steps of the results before run between the products: a store right behind its product
+ * costs 28 cycles, four products later 18 (measured on a Granite Rapids at M = 512, as is the shape of the loops below). */
+
+enum { CALL(AT_ONCE) = 2 };  /* panels */
+enum { /* of sixteen tokens: a block of 256 as int8 [4][16][64], bf16 [16][32] from the sums and f32 [16] scales; one of 32 as bf16 [16][32] and scales (zeros after the last) */
+    CALL(AT_SUMS) = 4 * 1024, CALL(AT_D_256) = 5 * 1024, CALL(RECORD_256) = CALL(AT_D_256) + 64, CALL(AT_D_32) = 1024, CALL(RECORD_32) = CALL(AT_D_32) + 64
+};
+static const smolq__cpu_layout CALL(layout) = { 16, CALL(RECORD_256), CALL(RECORD_32) };
+enum { CALL(TOKEN_TILES) = 16 }; /* tokens / 16 that pass over the tiles before they are unpacked again */
+
+typedef struct CALL(tiles) {
+    uint8_t w[2][8][1024];      /* [16 rows each]: [4 of 64][high, low], or [8 blocks of 32] bf16 */
+    uint8_t mins[2][1024];      /* bf16, as the sums */
+    float   d[2][8][16], dmin[2][16];
+    float   out[16][256];       /* results on their way to the float steps */
+    float   acc[CALL(TOKEN_TILES)][2][256];
+} CALL(tiles);
 
 /* Byte j of each lane into both of its words, as their low byte (the high one is 0) or their high byte. */
 INLINE __m512i CALL(byte_to_words)(__m512i x, int32_t j, int high)
@@ -1677,19 +1980,19 @@ static void CALL(arrange)(const smolq_run *run, const smolq_op *op, int32_t row)
 {
     const uint8_t *x = smolq_row(run, op->out, row);
     const float *d = (const float *)(const void *)(x + smolq_a8_d(op->n));
-    uint8_t *to = smolq__cpu_tile(run, op->out, row / 16);
+    uint8_t *to = smolq__cpu_record(&CALL(layout), run, op->out, row / 16);
     int32_t at = row % 16, b, k;
     if (op->group == 256) {
-        for (b = 0; b < op->n / 256; b++, to += SMOLQ__CPU_TILE_256) {
+        for (b = 0; b < op->n / 256; b++, to += CALL(RECORD_256)) {
             __m512i sums = _mm512_cvtepi16_epi32(LOAD256(x + smolq_a8_sums(op->n, 256) + 32 * (size_t)b));
             UNROLL for (k = 0; k < 4; k++) _mm512_storeu_si512(to + k * 1024 + at * 64, _mm512_loadu_si512(x + 256 * b + 64 * k));
-            STORE256(to + SMOLQ__CPU_TILE_SUMS + at * 64, _mm512_cvtepi32_epi16(CALL(to_bf16)(_mm512_andnot_si512(DWORDS(63), sums)))); /* 64 * h */
-            STORE256(to + SMOLQ__CPU_TILE_SUMS + at * 64 + 32, _mm512_cvtepi32_epi16(CALL(to_bf16)(_mm512_and_si512(sums, DWORDS(63))))); /* l */
-            memcpy(to + SMOLQ__CPU_TILE_256_D + at * 4, d + b, 4);
+            STORE256(to + CALL(AT_SUMS) + at * 64, _mm512_cvtepi32_epi16(CALL(to_bf16)(_mm512_andnot_si512(DWORDS(63), sums)))); /* 64 * h */
+            STORE256(to + CALL(AT_SUMS) + at * 64 + 32, _mm512_cvtepi32_epi16(CALL(to_bf16)(_mm512_and_si512(sums, DWORDS(63))))); /* l */
+            memcpy(to + CALL(AT_D_256) + at * 4, d + b, 4);
         }
         return;
     }
-    for (b = 0; b < (op->n / 32 + 3) / 4 * 4; b++, to += SMOLQ__CPU_TILE_32) {
+    for (b = 0; b < (op->n / 32 + 3) / 4 * 4; b++, to += CALL(RECORD_32)) {
         const __m128i order = _mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
         float dx = 0;
         if (b < op->n / 32) {
@@ -1697,7 +2000,7 @@ static void CALL(arrange)(const smolq_run *run, const smolq_op *op, int32_t row)
             for (k = 0; k < 2; k++)
                 STORE256(to + at * 64 + 32 * k, _mm512_cvtepi32_epi16(CALL(to_bf16)(_mm512_cvtepi8_epi32(_mm_shuffle_epi8(LOAD128(x + 32 * b + 16 * k), order)))));
         } else memset(to + at * 64, 0, 64);
-        memcpy(to + SMOLQ__CPU_TILE_32_D + at * 4, &dx, 4);
+        memcpy(to + CALL(AT_D_32) + at * 4, &dx, 4);
     }
 }
 
@@ -1737,10 +2040,10 @@ INLINE void CALL(multiply_256)(CALL(tiles) *t, const uint8_t *x, size_t stride, 
             uint8_t (*w)[1024] = t->w[half];
             if (mins) {
                 SMOLQ__TILE_LOAD(6, t->mins[half]);
-                SMOLQ__TILE_LOAD(4, a + SMOLQ__CPU_TILE_SUMS);
+                SMOLQ__TILE_LOAD(4, a + CALL(AT_SUMS));
                 NEXT(0, t->out[0]);
                 SMOLQ__TILE_BF16(0, 4, 6);
-                SMOLQ__TILE_LOAD(5, b + SMOLQ__CPU_TILE_SUMS);
+                SMOLQ__TILE_LOAD(5, b + CALL(AT_SUMS));
                 NEXT(1, t->out[1]);
                 SMOLQ__TILE_BF16(1, 5, 6);
             } else {
@@ -1778,8 +2081,8 @@ INLINE void CALL(multiply_256)(CALL(tiles) *t, const uint8_t *x, size_t stride, 
             pending = 1;
             before.d = t->d[half][0];
             before.dmin = t->dmin[half];
-            before.dx[0] = (const float *)(const void *)(a + SMOLQ__CPU_TILE_256_D);
-            before.dx[1] = (const float *)(const void *)(b + SMOLQ__CPU_TILE_256_D);
+            before.dx[0] = (const float *)(const void *)(a + CALL(AT_D_256));
+            before.dx[1] = (const float *)(const void *)(b + CALL(AT_D_256));
             before.min = (const float (*)[256])(t->out + 4 + 2 * parity);
             before.acc[0] = t->acc[pair][half];
             before.acc[1] = t->acc[pair + 1][half];
@@ -1809,14 +2112,14 @@ INLINE void CALL(stage_32)(CALL(tiles) *t, int32_t odd, const CALL(stage) *now, 
         float *out[4];
         UNROLL for (i = 0; i < 4; i++) out[i] = g ? CALL(place)(t, odd, 4 * (g - 1) + i) : CALL(place)(t, !odd, 12 + i);
         if (now) {
-            SMOLQ__TILE_LOAD(4, now->x[0] + g * SMOLQ__CPU_TILE_32);
+            SMOLQ__TILE_LOAD(4, now->x[0] + g * CALL(RECORD_32));
             SMOLQ__TILE_LOAD(6, t->w[0][first + g]);
             NEXT(0, out[0]);
             SMOLQ__TILE_BF16(0, 4, 6);
             SMOLQ__TILE_LOAD(7, t->w[1][first + g]);
             NEXT(1, out[1]);
             SMOLQ__TILE_BF16(1, 4, 7);
-            SMOLQ__TILE_LOAD(5, now->x[1] + g * SMOLQ__CPU_TILE_32);
+            SMOLQ__TILE_LOAD(5, now->x[1] + g * CALL(RECORD_32));
             NEXT(2, out[2]);
             SMOLQ__TILE_BF16(2, 5, 6);
             NEXT(3, out[3]);
@@ -1831,7 +2134,7 @@ INLINE void CALL(stage_32)(CALL(tiles) *t, int32_t odd, const CALL(stage) *now, 
             lanes v[16];
             UNROLL for (r = 0; r < 16; r++) v[r] = CALL(load)(before->acc[g] + r * 16);
             UNROLL for (b = 0; b < 4; b++) {
-                const float *c = CALL(place)(t, odd, 4 * g + b), *dx = (const float *)(const void *)(before->x[g / 2] + b * SMOLQ__CPU_TILE_32 + SMOLQ__CPU_TILE_32_D);
+                const float *c = CALL(place)(t, odd, 4 * g + b), *dx = (const float *)(const void *)(before->x[g / 2] + b * CALL(RECORD_32) + CALL(AT_D_32));
                 lanes d = CALL(load)(before->d + (g % 2 * 8 + b) * 16);
                 UNROLL for (r = 0; r < 16; r++) v[r] = CALL(fma)(_mm512_mul_ps(d, CALL(all)(dx[r])), CALL(load)(c + r * 16), v[r]);
             }
@@ -1850,7 +2153,7 @@ static void CALL(multiply_32)(CALL(tiles) *t, const uint8_t *x, size_t stride, i
     for (pair = 0; pair < n_tiles; pair += 2)
         for (b = 0; b < n_blocks; b += 4, n++) {
             CALL(stage) *now = &stages[n & 1], *before = &stages[!(n & 1)];
-            for (i = 0; i < 2; i++) now->x[i] = x + (size_t)(pair + i) * stride + (size_t)b * SMOLQ__CPU_TILE_32;
+            for (i = 0; i < 2; i++) now->x[i] = x + (size_t)(pair + i) * stride + (size_t)b * CALL(RECORD_32);
             for (i = 0; i < 4; i++) now->acc[i] = t->acc[pair + i / 2][i % 2];
             now->d = t->d[0][b];
             if (n == 0) CALL(stage_32)(t, 0, now, b, NULL);
@@ -1859,6 +2162,17 @@ static void CALL(multiply_32)(CALL(tiles) *t, const uint8_t *x, size_t stride, i
         }
     if (n & 1) CALL(stage_32)(t, 1, NULL, 0, &stages[0]);
     else CALL(stage_32)(t, 0, NULL, 0, &stages[1]);
+}
+
+INLINE int CALL(has_panel_32)(int32_t id) { return CALL(is_32)(id) && !CALL(mins_32)(id); }
+/* Types that aren't worth panels of their own: a few tokens at a time. */
+static int CALL(some_at_a_time)(const smolq_run *run, const smolq_op_part *part, int32_t n_tokens, int32_t row, int32_t n_rows)
+{
+    const smolq__type *type = smolq__type_of(part->w->type);
+    int32_t i;
+    if (type->facts.group == 256 || CALL(has_panel_32)(type->id)) return 0;
+    for (i = 0; i < n_tokens; i += SMOLQ__CPU_FEW) CALL(few)(run, part, i, n_tokens - i < SMOLQ__CPU_FEW ? n_tokens - i : SMOLQ__CPU_FEW, row, row + n_rows);
+    return 1;
 }
 
 /* Up to thirty-two rows for all tokens. */
@@ -1874,16 +2188,13 @@ static void CALL(many)(const smolq_run *run, const smolq_op_part *part, int32_t 
         CALL(many_floats)(run, part, n_tokens, row, n_rows);
         return;
     }
-    if (type->facts.group != 256 && (!CALL(is_32)(type->id) || CALL(mins_32)(type->id))) { /* not worth tiles of their own */
-        for (i = 0; i < n_tokens; i += SMOLQ__CPU_FEW) CALL(few)(run, part, i, n_tokens - i < SMOLQ__CPU_FEW ? n_tokens - i : SMOLQ__CPU_FEW, row, row + n_rows);
-        return;
-    }
-    stride = (size_t)(smolq__cpu_tile(run, part->in, 1) - smolq__cpu_tile(run, part->in, 0));
+    if (CALL(some_at_a_time)(run, part, n_tokens, row, n_rows)) return;
+    stride = (size_t)(smolq__cpu_record(&CALL(layout), run, part->in, 1) - smolq__cpu_record(&CALL(layout), run, part->in, 0));
     for (half = 0; half < 2; half++)
         for (r = 0; r < 16; r++) rows[half].at[r] = (int32_t)((size_t)(half * 16 + r < n_rows ? half * 16 + r : n_rows - 1) * part->w->row_bytes);
     for (tile = 0; tile < all; tile += CALL(TOKEN_TILES)) {
         int32_t n_tiles = all - tile < CALL(TOKEN_TILES) ? all - tile : CALL(TOKEN_TILES);
-        const uint8_t *x = smolq__cpu_tile(run, part->in, tile);
+        const uint8_t *x = smolq__cpu_record(&CALL(layout), run, part->in, tile);
         memset(t->acc, 0, (size_t)n_tiles * sizeof t->acc[0]);
         for (first = 0; first < n_cols; first += 256) {
             int32_t length = n_cols - first < 256 ? n_cols - first : 256;
@@ -1895,19 +2206,18 @@ static void CALL(many)(const smolq_run *run, const smolq_op_part *part, int32_t 
             else if (type->id == SMOLQ_TYPE_Q2_K) CALL(multiply_256)(t, x, stride, n_tiles, halves, 8, 1);
             else if (type->facts.group == 256) CALL(multiply_256)(t, x, stride, n_tiles, halves, 8, 0);
             else CALL(multiply_32)(t, x, stride, n_tiles, (length / 32 + 3) / 4 * 4);
-            x += type->facts.group == 256 ? SMOLQ__CPU_TILE_256 : 8 * SMOLQ__CPU_TILE_32;
+            x += type->facts.group == 256 ? CALL(RECORD_256) : 8 * CALL(RECORD_32);
         }
         for (i = tile * 16; i < n_tokens && i < (tile + n_tiles) * 16; i++) {
             float *out = (float *)(void *)smolq_row(run, part->out, i);
-            for (r = 0; r < n_rows; r++) CALL(put)(part, out, row + r, t->acc[i / 16 - tile][r / 16][i % 16 * 16 + r % 16]);
+            for (half = 0; half < halves; half++) CALL(put_rows)(part, out, row + half * 16, t->acc[i / 16 - tile][half] + i % 16 * 16, n_rows - half * 16);
         }
     }
 }
 #undef NEXT
 #undef PUT
-#undef BLEND
-#undef DWORDS
-#endif
+#endif /* AMX */
+#endif /* AVX-512 */
 
 /* ---- the operations ---- */
 
@@ -1932,14 +2242,14 @@ static void CALL(norm)(const smolq_run *run, const smolq_op *op, int32_t row)
     }
 }
 
-/* int8 activations (rule 3), and their words or tiles for products over panels. */
+/* int8 activations (rule 3), and the same arranged for products over panels. */
 static void CALL(quantize)(smolq_run *run, const smolq_op *op, int32_t row, int widen)
 {
     const float *x = (const float *)(const void *)smolq_row(run, op->in, row);
     uint8_t *out = smolq_row(run, op->out, row);
     int32_t seg, g, i, group = op->group;
-#if !defined(SMOLQ__CPU_AMX)
-    int16_t *wide = smolq__cpu_wide(run, op->out, row);
+#if !defined(SMOLQ__CPU_AVX512)
+    int16_t *wide = (int16_t *)(void *)smolq__cpu_record(&CALL(layout), run, op->out, row);
 #endif
     for (seg = 0; seg < op->n_seg; seg++, x += op->n, out += smolq_a8_bytes(op->n, group)) {
         int8_t *q = (int8_t *)out;
@@ -1966,7 +2276,7 @@ static void CALL(quantize)(smolq_run *run, const smolq_op *op, int32_t row, int 
                 if (amax > 0) CALL(put_bytes)(q + i, CALL(mul)(CALL(load)(x + g * group + i), id));
                 else memset(q + i, 0, 16);
                 v = LOAD128(q + i);
-#if !defined(SMOLQ__CPU_AMX)
+#if !defined(SMOLQ__CPU_AVX512)
                 if (widen) STORE256(wide + g * group + i, _mm256_cvtepi8_epi16(v));
 #endif
                 v = _mm_madd_epi16(_mm_maddubs_epi16(_mm_set1_epi8(1), v), _mm_set1_epi16(1));
@@ -1975,7 +2285,7 @@ static void CALL(quantize)(smolq_run *run, const smolq_op *op, int32_t row, int 
             }
         }
     }
-#if defined(SMOLQ__CPU_AMX)
+#if defined(SMOLQ__CPU_AVX512)
     if (widen) CALL(arrange)(run, op, row);
 #endif
 }
