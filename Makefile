@@ -57,7 +57,7 @@ build/asan/%: tests/%.c $(wildcard tests/*.h) $(PARTS) smolq.h | build/.ready
 	@rm -f $@
 	$(CC) $(SANITIZE) -I. $< -o $@ -lm -lpthread
 
-build/tests/test_cpu build/asan/test_cpu: smolq_cpu.c
+build/tests/test_cpu build/tests/test_cpu_tiles build/asan/test_cpu build/asan/test_cpu_tiles: smolq_cpu.c tests/test_cpu.c
 
 test-programs: $(TESTS)
 asan-programs: $(ASAN_TESTS)

@@ -6,7 +6,7 @@
  * Then what the device promises beside the bits: threads of ours or the host's, waiting, slices, the float settings of the host, nothing left behind.
  *
  * SMOLQ_LONG=1 takes the full products; else models take their combinations in rotation by SMOLQ_SEED or the day; the seed is printed.
- * tests/test_cpu_tsan.sh runs the tests with "threads" in their names under ThreadSanitizer. */
+ * tests/test_cpu_tsan.sh runs the tests with "threads" in their names under ThreadSanitizer, tests/test_cpu_tiles.c those of products without AMX. */
 #define SMOLQ_IMPLEMENTATION
 #include "smolq.h"
 #include "../smolq_cpu.c"
@@ -40,9 +40,16 @@ static smolq_device *open_device(const char *isa, int32_t n_threads, smolq_error
     return device;
 }
 
+#ifndef TEST_CPU_ISAS
+#  define TEST_CPU_ISAS "avx2", "avx512", "amx", "neon" /* tests/test_cpu_tiles.c takes one */
+#endif
 static void open_cpus(void)
 {
-    static const char *const isas[] = { "avx2", "avx512", "amx", "neon" };
+#ifdef ONLY_ISA
+    static const char *const isas[] = { ONLY_ISA };
+#else
+    static const char *const isas[] = { TEST_CPU_ISAS };
+#endif
     smolq_error err;
     size_t i;
     for (i = 0; i < sizeof isas / sizeof *isas; i++) {
@@ -1107,6 +1114,7 @@ static void idle_threads_cost_nothing(void)
     free(f.file);
 }
 
+#ifndef ONLY_ISA
 int main(int argc, char **argv)
 {
     static const test tests[] = {
@@ -1139,3 +1147,4 @@ int main(int argc, char **argv)
     for (i = 0; i < n_cpus; i++) smolq_device_close(cpus[i].device);
     return failed;
 }
+#endif
