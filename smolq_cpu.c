@@ -12,8 +12,8 @@
  * HOW A PRODUCT IS COMPUTED.  Weights are read where the file mapping put them.
  *     few tokens    a matrix row is read once for all of them.  Four or eight rows go side by side, far apart in memory, so that it sees as many streams;
  *                   blocks are unpacked in registers.
- *     many tokens   sixteen rows of 256 weights are unpacked into a panel of 16-bit integers that stays in the cache, two weights of each row side by side, and
- *                   all tokens pass over it.  With AMX it is thirty-two rows as tiles.
+ *     many tokens   sixteen rows of 256 weights are unpacked into a panel that stays in the cache, neighboring weights of each row side by side, and all tokens pass over
+ *                   it.  It holds words with AVX2, bytes with AVX-512 and its VNNI; with AMX thirty-two rows go as tiles.
  * Both end in the same float steps: integers are exact, so only the order of one multiply-add per 256 (or 32) weights matters.
  *
  * Forking a process with an open device leaves the child without its threads: open another device there. */
@@ -1622,7 +1622,7 @@ static void CALL(arrange)(const smolq_run *run, const smolq_op *op, int32_t row)
 }
 
 /* n rows of a panel times 13 tokens, x [n][13]. */
-INLINE void CALL(dot_bytes)(int8_t (*w)[64], int32_t n, const int32_t *x, __m512i start, __m512i *acc)
+INLINE void CALL(panel_dot)(int8_t (*w)[64], int32_t n, const int32_t *x, __m512i start, __m512i *acc)
 {
     int32_t k, t;
     UNROLL for (t = 0; t < CALL(TOKENS); t++) acc[t] = start;
@@ -1642,7 +1642,7 @@ INLINE void CALL(step_256)(CALL(panel) *panel, int32_t n_runs, int mins, const i
     int32_t run, k, t;
     UNROLL for (t = 0; t < T; t++) total[t] = _mm512_setzero_si512();
     for (run = 0; run < n_runs; run++) {
-        CALL(dot_bytes)(panel->w + run * (64 / n_runs), 64 / n_runs, x + run * (64 / n_runs) * T, _mm512_loadu_si512(panel->start[run]), acc);
+        CALL(panel_dot)(panel->w + run * (64 / n_runs), 64 / n_runs, x + run * (64 / n_runs) * T, _mm512_loadu_si512(panel->start[run]), acc);
         v = _mm512_loadu_si512(panel->scale[run]);
         UNROLL for (t = 0; t < T; t++) total[t] = _mm512_add_epi32(total[t], _mm512_mullo_epi32(acc[t], v));
     }
@@ -1667,7 +1667,7 @@ INLINE void CALL(step_32)(CALL(panel) *panel, int mins, const int32_t *x, float 
         const float *sum = (const float *)(const void *)(x + 8 * T), *dx = sum + T;
         lanes d = CALL(load)(panel->d[b]), m = mins ? CALL(load)(panel->dmin[b]) : d;
         __m512i acc[T];
-        CALL(dot_bytes)(panel->w + 8 * b, 8, x, _mm512_loadu_si512(panel->start[b]), acc);
+        CALL(panel_dot)(panel->w + 8 * b, 8, x, _mm512_loadu_si512(panel->start[b]), acc);
         UNROLL for (t = 0; t < T; t++) {
             y[t] = CALL(fma)(_mm512_mul_ps(d, CALL(all)(dx[t])), _mm512_cvtepi32_ps(acc[t]), y[t]);
             if (mins) y[t] = CALL(fma)(_mm512_mul_ps(m, CALL(all)(dx[t])), CALL(all)(sum[t]), y[t]);
