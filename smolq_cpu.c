@@ -32,7 +32,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__x86_64__) || defined(_M_X64)
+/* GCC for Windows does not align the stack for 32-byte vectors (its bug 54412): there the reference kernels run. */
+#if (defined(__x86_64__) || defined(_M_X64)) && !(defined(__MINGW32__) && !defined(__clang__))
 #  define SMOLQ__CPU_X86
 #  include <immintrin.h>
 #  if defined(_MSC_VER)
@@ -100,6 +101,7 @@ typedef struct smolq__cpu_isa {
     uint64_t  (*units)(const smolq_run *run, const smolq_op *op, int32_t n_rows);
     void      (*share)(const smolq__cpu_job *job, int32_t index); /* units of share `index` */
     const smolq__cpu_layout *layout;
+    int32_t     by_name;  /* nonzero: only where options.isa asks for it */
 } smolq__cpu_isa;
 
 /* A loop of few and known turns, whose arrays shall live in registers. */
@@ -260,16 +262,18 @@ static int smolq__cpu_has_amx(void)
 #  undef SMOLQ__CPU_BODY
 #endif
 
-/* The best first; the last row ends the list.     name      if             kernels                                          activations */
+/* The best first; the last row ends the list.  Tiles are proved against their definition in C (tests/soft_tiles.h) and have not run on a processor that
+ * has them: until they have, they must be asked for.
+ *    name      if                    kernels                                          activations                by name */
 static const smolq__cpu_isa smolq__cpu_isas[] = {
 #if defined(SMOLQ__CPU_X86)
 #  if defined(SMOLQ__TILE_LOAD)
-    { "amx",    smolq__cpu_has_amx,    smolq__cpu_units_amx,    smolq__cpu_share_amx,    &smolq__cpu_layout_amx },
+    { "amx",    smolq__cpu_has_amx,    smolq__cpu_units_amx,    smolq__cpu_share_amx,    &smolq__cpu_layout_amx,    1 },
 #  endif
-    { "avx512", smolq__cpu_has_avx512, smolq__cpu_units_avx512, smolq__cpu_share_avx512, &smolq__cpu_layout_avx512 },
-    { "avx2",   smolq__cpu_has_avx2,   smolq__cpu_units_avx2,   smolq__cpu_share_avx2,   &smolq__cpu_layout_avx2 },
+    { "avx512", smolq__cpu_has_avx512, smolq__cpu_units_avx512, smolq__cpu_share_avx512, &smolq__cpu_layout_avx512, 0 },
+    { "avx2",   smolq__cpu_has_avx2,   smolq__cpu_units_avx2,   smolq__cpu_share_avx2,   &smolq__cpu_layout_avx2,   0 },
 #endif
-    { NULL, NULL, NULL, NULL, NULL }
+    { NULL, NULL, NULL, NULL, NULL, 0 }
 };
 
 /* ---- atomics and naps ---- */
@@ -473,7 +477,7 @@ static smolq_result smolq__cpu_open(const smolq_device_options *options, void **
         if (!isa->name && strcmp(options->isa, "ref") != 0 && strcmp(options->isa, "amx") != 0 && strcmp(options->isa, "neon") != 0)
             return smolq__cpu_fail(err, SMOLQ_E_ARGUMENT, "unknown isa '%.32s', expected ref, avx2, avx512, amx or neon", options->isa);
     }
-    while (isa->name && !isa->available()) isa++;
+    while (isa->name && (!isa->available() || (isa->by_name && !options->isa))) isa++;
     if (!isa->name) n = 1; /* the reference kernels know one thread */
     if (n == 0) n = smolq__cpu_cores();
     if (n > SMOLQ__CPU_MAX_THREADS) n = SMOLQ__CPU_MAX_THREADS;

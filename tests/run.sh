@@ -17,7 +17,7 @@ else
     [ "$dir" = build/tests ] && names="$names $(ls tests/test_*.sh 2>/dev/null | sed 's|.*/||')" # scripts do not depend on how the programs were built
 fi
 limit=
-command -v timeout >/dev/null 2>&1 && limit="timeout ${SMOLQ_TEST_SECONDS-$([ -n "${SMOLQ_LONG-}" ] && echo 7200 || echo 300)}"
+command -v timeout >/dev/null 2>&1 && limit="timeout ${SMOLQ_TEST_SECONDS-$([ -n "${SMOLQ_LONG-}" ] && echo 7200 || echo 900)}"
 
 for name in $names; do
     log=$dir/$name.log
