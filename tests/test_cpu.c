@@ -45,11 +45,7 @@ static smolq_device *open_device(const char *isa, int32_t n_threads, smolq_error
 #endif
 static void open_cpus(void)
 {
-#ifdef ONLY_ISA
-    static const char *const isas[] = { ONLY_ISA };
-#else
     static const char *const isas[] = { TEST_CPU_ISAS };
-#endif
     smolq_error err;
     size_t i;
     for (i = 0; i < sizeof isas / sizeof *isas; i++) {
@@ -783,11 +779,11 @@ static void options_of_a_device(void)
     smolq_device_close(device);
     device = open_device("amx", 3, &err); /* a cap, and not a wish: any machine takes it */
     REQUIRE(device != NULL, "%s", err.text);
-    CHECK(strstr(smolq_device_report(device), n_cpus ? ", 3 threads" : "cpu: ref, 1 thread"), "%s", smolq_device_report(device));
+    CHECK(strstr(smolq_device_report(device), ", 3 threads"), "%s", smolq_device_report(device));
     smolq_device_close(device);
     device = open_device(NULL, 0, &err);
     REQUIRE(device != NULL, "%s", err.text);
-    CHECK(n_cpus == 0 || strstr(smolq_device_report(device), cpus[n_cpus - 1].isa), "%s, expected %s", smolq_device_report(device), cpus[n_cpus - 1].isa);
+    CHECK(strncmp(smolq_device_report(device), "cpu: ref", 8) != 0, "%s, but %s is here", smolq_device_report(device), cpus[0].isa);
     smolq_device_close(device);
 }
 
@@ -885,7 +881,7 @@ static void threads_of_the_host(void)
         model = open_on(device, NULL, &f.source, &f.err);
         REQUIRE(model != NULL, "%s", f.err.text);
         CHECK(hash_of(model, 0, h ? 512 : 7, FEW, &f.err) == f.expected, "hook %d, %d threads: other bits %s", h, n, f.err.text);
-        CHECK(n_cpus == 0 || (calls > 0) == (n > 1), "hook %d, %d threads: called %d times", h, n, calls);
+        CHECK((calls > 0) == (n > 1), "hook %d, %d threads: called %d times", h, n, calls);
         smolq_close(model);
         smolq_device_close(device);
     }
@@ -1114,7 +1110,6 @@ static void idle_threads_cost_nothing(void)
     free(f.file);
 }
 
-#ifndef ONLY_ISA
 int main(int argc, char **argv)
 {
     static const test tests[] = {
@@ -1143,8 +1138,11 @@ int main(int argc, char **argv)
     int failed, i;
     printf("seed %llu\n", (unsigned long long)rotation());
     open_cpus();
+    if (n_cpus == 0) {
+        printf("skip smolq_cpu.c: none of its instruction sets is here\n");
+        return 0;
+    }
     failed = run_tests(argc, argv, tests, sizeof tests / sizeof *tests);
     for (i = 0; i < n_cpus; i++) smolq_device_close(cpus[i].device);
     return failed;
 }
-#endif
