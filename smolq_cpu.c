@@ -1783,7 +1783,7 @@ INLINE void CALL(tiles_q45_k)(CALL(tiles) *t, int32_t half, const CALL(sixteen) 
     sc[1] = _mm512_or_si512(_mm512_and_si512(h[3], m4), _mm512_slli_epi32(_mm512_and_si512(_mm512_srli_epi32(h[1], 6), m2), 4));
     mn[1] = _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi32(h[3], 4), m4), _mm512_slli_epi32(_mm512_and_si512(_mm512_srli_epi32(h[2], 6), m2), 4));
     UNROLL for (i = 0; i < 8; i++) { /* a minimum serves two runs of 16 */
-        __m512i m = CALL(to_bf16)(_mm512_and_si512(_mm512_srli_epi32(mn[i / 4], 8 * (i % 4)), DWORDS(255)));
+        __m512i m = CALL(to_bf16)(_mm512_and_si512(_mm512_srli_epi32(mn[i / 4], (unsigned)(8 * (i % 4))), DWORDS(255)));
         m = _mm512_or_si512(m, _mm512_slli_epi32(m, 16));
         PUT(t->mins[half], i, m);
         PUT(t->mins[half], i + 8, m);
@@ -1805,8 +1805,8 @@ INLINE void CALL(tiles_q45_k)(CALL(tiles) *t, int32_t half, const CALL(sixteen) 
         UNROLL for (i = 0; i < 8; i++) {
             __m512i a = _mm512_and_si512(x[i], m4), b = _mm512_and_si512(_mm512_srli_epi32(x[i], 4), m4);
             if (fifth) {
-                a = _mm512_or_si512(a, _mm512_and_si512(k < 2 ? _mm512_slli_epi32(high[i], 4 - 2 * k) : _mm512_srli_epi32(high[i], 2 * k - 4), m16));
-                b = _mm512_or_si512(b, _mm512_and_si512(k < 2 ? _mm512_slli_epi32(high[i], 3 - 2 * k) : _mm512_srli_epi32(high[i], 2 * k - 3), m16));
+                a = _mm512_or_si512(a, _mm512_and_si512(k < 2 ? _mm512_slli_epi32(high[i], (unsigned)(4 - 2 * k)) : _mm512_srli_epi32(high[i], (unsigned)(2 * k - 4)), m16));
+                b = _mm512_or_si512(b, _mm512_and_si512(k < 2 ? _mm512_slli_epi32(high[i], (unsigned)(3 - 2 * k)) : _mm512_srli_epi32(high[i], (unsigned)(2 * k - 3)), m16));
             }
             PUT(hi, i, _mm512_mullo_epi16(a, h0));
             PUT(hi, i + 8, _mm512_mullo_epi16(b, h1));
@@ -1832,7 +1832,7 @@ INLINE void CALL(tiles_q6_k)(CALL(tiles) *t, int32_t half, const CALL(sixteen) *
             __m512i scale = _mm512_srai_epi16(CALL(byte_to_words)(sc[n * 2 + g / 2], g % 2 * 2 + s, 1), 8), offset = _mm512_slli_epi16(scale, 5);
             uint8_t *hi = t->w[half][(n * 2 + g / 2) * 2], *lo = hi + 1024;
             UNROLL for (i = 0; i < 4; i++) {
-                __m512i q = g & 1 ? b[i] : a[i], top = g < 2 ? _mm512_slli_epi32(h[i], 4 - 2 * g) : _mm512_srli_epi32(h[i], 2 * g - 4), e, o;
+                __m512i q = g & 1 ? b[i] : a[i], top = g < 2 ? _mm512_slli_epi32(h[i], (unsigned)(4 - 2 * g)) : _mm512_srli_epi32(h[i], (unsigned)(2 * g - 4)), e, o;
                 q = BLEND(m4, g < 2 ? q : _mm512_srli_epi32(q, 4), top); /* 6 bits, rubbish above */
                 e = _mm512_sub_epi16(_mm512_mullo_epi16(_mm512_and_si512(q, m6), scale), offset);
                 o = _mm512_sub_epi16(_mm512_mullo_epi16(_mm512_and_si512(_mm512_srli_epi32(q, 8), m6), scale), offset);
@@ -2378,7 +2378,7 @@ INLINE void CALL(attend)(const smolq_run *run, const smolq_op *op, int32_t row, 
                 block_best[g] = p[g][first];
                 for (k = first; k < last; k++) block_best[g] = p[g][k] > block_best[g] ? p[g][k] : block_best[g];
                 for (k = 0; k < SMOLQ__CPU_KEYS; k++)
-                    if (k < first || k >= last) p[g][k] = -3.0e38f; /* e^that is 0 */
+                    if (k < first || k >= last) p[g][k] = smolq_from_bits(0xff800000u); /* -infinity: e^that is 0 */
                 for (k = 0; k < SMOLQ__CPU_KEYS; k += 16) {
                     lanes e = CALL(exp)(CALL(sub)(CALL(load)(p[g] + k), CALL(all)(block_best[g])));
                     CALL(store)(p[g] + k, e);

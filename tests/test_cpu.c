@@ -522,6 +522,27 @@ static void attentions(void)
     }
 }
 
+/* Scores below -3e38, as damaged weights make them: what stands for a key that is not there must be less. */
+static void least_scores(void)
+{
+    bed *b = new_bed(1);
+    smolq_op *op = add_op(b, SMOLQ_OP_ATTENTION, SMOLQ_BUF_Q, SMOLQ_BUF_ATT);
+    float *q;
+    int i;
+    op->n = 16;
+    op->n_head = op->n_head_kv = 1;
+    op->scale = 1;
+    add_cache(b, SMOLQ_TYPE_F32, 1, 4, 16);
+    q = add_buffer(b, SMOLQ_BUF_Q, 64, 1);
+    add_float_buffer(b, SMOLQ_BUF_ATT, 16);
+    for (i = 0; i < 16; i++) {
+        float k = -2e18f;
+        q[i] = 1e19f;
+        memcpy(b->layer.k + 4 * i, &k, 4);
+    }
+    run_bed(b, "attention to a key with the score -3.2e38");
+}
+
 static void gates(void)
 {
     static const int32_t sizes[] = { 1, 15, 16, 17, 48, 100, 1001 };
@@ -1122,6 +1143,7 @@ int main(int argc, char **argv)
         { "rope", rotations },
         { "kv store", storing },
         { "attention", attentions },
+        { "attention: scores below -3e38", least_scores },
         { "glu", gates },
         { "embedding, router, experts' sum, cap", the_rest },
         { "isa ref is the reference", the_reference_through_the_device },

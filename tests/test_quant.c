@@ -304,7 +304,7 @@ static void the_blocks_of_the_document_unpack_to_its_values(void)
     }
     free(text);
     REQUIRE(!test_failed, "see above");
-    for (size = 0; size < N_UNPACKED; size++) 
+    for (size = 0; size < N_UNPACKED; size++)
         CHECK(seen[published[size].id] == 1, "%s is drawn %d times", published[size].name, seen[published[size].id]);
     CHECK(n_done == N_UNPACKED, "%d types, expected %d", (int)n_done, (int)N_UNPACKED);
 }
