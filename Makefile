@@ -64,7 +64,7 @@ asan-programs: $(ASAN_TESTS)
 
 test: build/.ready
 	@sh tools/setup.sh test
-	-@$(MAKE) --no-print-directory -k test-programs examples
+	-@$(MAKE) --no-print-directory -k -j2 test-programs examples
 	@sh tests/run.sh build/tests
 
 test-long:
