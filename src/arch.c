@@ -264,6 +264,17 @@ static void smolq__set_layers(smolq__arch *arch, const smolq__key_row *row, int3
     }
 }
 
+/* An array that shall hold a whole number or a bool for each layer. */
+static smolq_result smolq__check_per_layer(const smolq_value *array, const char *key, int32_t n_layer, smolq_error *err)
+{
+    int32_t type = array->element_type;
+    if (type == SMOLQ_GGUF_STRING || type == SMOLQ_GGUF_ARRAY || type == SMOLQ_GGUF_F32 || type == SMOLQ_GGUF_F64)
+        return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s' is an array that does not hold whole numbers", key);
+    if (array->n != (uint64_t)n_layer)
+        return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s' has %llu entries, expected one for each of the %d layers", key, (unsigned long long)array->n, (int)n_layer);
+    return SMOLQ_OK;
+}
+
 /* A key of kind LAYERS: a number for all layers, or an array with one for each. */
 static smolq_result smolq__read_layers(smolq__arch *arch, const smolq_gguf *gguf, const smolq__key_row *row, const char *key, int *found, smolq_error *err)
 {
@@ -272,10 +283,7 @@ static smolq_result smolq__read_layers(smolq__arch *arch, const smolq_gguf *gguf
     int64_t number;
     int32_t i, n_layer = arch->hp.n_layer;
     if (smolq_gguf_find(gguf, key, &value, NULL) == SMOLQ_OK && value.type == SMOLQ_GGUF_ARRAY) {
-        if (value.element_type == SMOLQ_GGUF_STRING || value.element_type == SMOLQ_GGUF_ARRAY || value.element_type == SMOLQ_GGUF_F32 || value.element_type == SMOLQ_GGUF_F64)
-            return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s' is an array that does not hold whole numbers", key);
-        if (value.n != (uint64_t)n_layer)
-            return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s' has %llu entries, expected one for each of the %d layers", key, (unsigned long long)value.n, (int)n_layer);
+        if (smolq__check_per_layer(&value, key, n_layer, err)) return SMOLQ_E_FORMAT;
         for (i = 0; i < n_layer; i++) {
             if (smolq_gguf_element(&value, (uint64_t)i, &cursor, &element, err)) return SMOLQ_E_FORMAT;
             if (element.i < row->least || element.i > row->most)
@@ -343,10 +351,7 @@ static smolq_result smolq__read_windows(smolq__arch *arch, const smolq_gguf *ggu
     if (arch->hp.window == 0) return SMOLQ_OK;
     snprintf(key, sizeof key, "%s.attention.sliding_window_pattern", arch->family->name);
     if (smolq_gguf_find(gguf, key, &pattern, NULL) == SMOLQ_OK && pattern.type == SMOLQ_GGUF_ARRAY) {
-        if (pattern.element_type == SMOLQ_GGUF_STRING || pattern.element_type == SMOLQ_GGUF_ARRAY || pattern.element_type == SMOLQ_GGUF_F32 || pattern.element_type == SMOLQ_GGUF_F64)
-            return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s' is an array that does not hold a bool for each layer", key);
-        if (pattern.n != (uint64_t)arch->hp.n_layer)
-            return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s' has %llu entries, expected one for each of the %d layers", key, (unsigned long long)pattern.n, (int)arch->hp.n_layer);
+        if (smolq__check_per_layer(&pattern, key, arch->hp.n_layer, err)) return SMOLQ_E_FORMAT;
         for (i = 0; i < arch->hp.n_layer; i++) {
             if (smolq_gguf_element(&pattern, (uint64_t)i, &cursor, &element, err)) return SMOLQ_E_FORMAT;
             if (element.i < 0 || element.i > 1) return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s', layer %d: %lld, expected 0 or 1", key, (int)i, (long long)element.i);
