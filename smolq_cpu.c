@@ -799,6 +799,7 @@ typedef struct CALL(block) {
 } CALL(block);
 
 #define PAIR_MASK(a, b) _mm256_set_m128i(_mm_set1_epi16((int16_t)((2 * (b) + 1) * 256 + 2 * (b))), _mm_set1_epi16((int16_t)((2 * (a) + 1) * 256 + 2 * (a))))
+#define BLEND(mask, a, b) _mm512_ternarylogic_epi32(mask, a, b, 0xca) /* mask ? a : b */
 #define LOAD128(p) _mm_loadu_si128((const __m128i *)(const void *)(p))
 #define LOAD256(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
 #define TWICE(x)   _mm256_broadcastsi128_si256(x)
@@ -1049,6 +1050,271 @@ INLINE void CALL(rows_32)(int32_t id, const smolq__type *type, const uint8_t *co
     for (t = 0; t < n_x; t++) _mm256_storeu_ps(y[t], acc[t]);
 }
 
+#if defined(SMOLQ__CPU_AVX512)
+/* ---- the same in 512 bits, for the types that models are mostly made of: two blocks of 32 to a register, or two runs of a block of 256 ----
+ *
+ * Levels are unsigned bytes, level + wide_offset; what the offset adds to a sum is known from the activations alone. */
+
+INLINE int32_t CALL(wide_offset)(int32_t id) { return CALL(signed_32)(id) ? 128 : CALL(offset_32)(id); }
+
+INLINE __m512i CALL(two_128)(const uint8_t *p, size_t next) /* each twice */
+{
+    return _mm512_mask_broadcast_i32x4(_mm512_broadcast_i32x4(LOAD128(p)), 0xff00, LOAD128(p + next));
+}
+INLINE __m512i CALL(two_nibbles)(const uint8_t *p, size_t next)
+{
+    const __m512i shift = _mm512_set_epi64(0x0004000400040004, 0x0004000400040004, 0, 0, 0x0004000400040004, 0x0004000400040004, 0, 0);
+    return _mm512_and_si512(_mm512_srlv_epi16(CALL(two_128)(p, next), shift), _mm512_set1_epi8(15));
+}
+INLINE __m512i CALL(two_fifths)(__m512i x, const uint8_t *p, size_t next)
+{
+    __mmask64 bits = _cvtu64_mask64((uint64_t)smolq_u32_at(p + next) << 32 | smolq_u32_at(p));
+    return _mm512_mask_add_epi8(x, bits, x, _mm512_set1_epi8(16));
+}
+INLINE __m512i CALL(two_looked_up)(const int8_t *values, __m512i x)
+{
+    __m128i table = _mm_xor_si128(LOAD128(values), _mm_set1_epi8(-128));
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), x);
+}
+INLINE __m512i CALL(two_blocks)(int32_t id, const uint8_t *p, size_t next) /* those at p and p + next */
+{
+    switch (id) {
+    case SMOLQ_TYPE_Q4_0:   return CALL(two_nibbles)(p + 2, next);
+    case SMOLQ_TYPE_Q4_1:   return CALL(two_nibbles)(p + 4, next);
+    case SMOLQ_TYPE_Q5_0:   return CALL(two_fifths)(CALL(two_nibbles)(p + 6, next), p + 2, next);
+    case SMOLQ_TYPE_Q5_1:   return CALL(two_fifths)(CALL(two_nibbles)(p + 8, next), p + 4, next);
+    case SMOLQ_TYPE_Q8_0:   return _mm512_xor_si512(_mm512_inserti64x4(_mm512_castsi256_si512(LOAD256(p + 2)), LOAD256(p + next + 2), 1), _mm512_set1_epi8(-128));
+    case SMOLQ_TYPE_IQ4_NL: return CALL(two_looked_up)(smolq_iq4_values, CALL(two_nibbles)(p + 2, next));
+    default:                return CALL(two_looked_up)(smolq_fp4_values, CALL(two_nibbles)(p + 1, next)); /* MXFP4 */
+    }
+}
+
+/* The f16 at byte `at` of eight rows, and of their next blocks. */
+INLINE lanes CALL(two_scales)(const uint8_t *const *w, size_t at, size_t next)
+{
+    __m128i a = _mm_setr_epi16((int16_t)smolq_u16_at(w[0] + at), (int16_t)smolq_u16_at(w[1] + at), (int16_t)smolq_u16_at(w[2] + at), (int16_t)smolq_u16_at(w[3] + at),
+                               (int16_t)smolq_u16_at(w[4] + at), (int16_t)smolq_u16_at(w[5] + at), (int16_t)smolq_u16_at(w[6] + at), (int16_t)smolq_u16_at(w[7] + at));
+    __m128i b;
+    at += next;
+    b = _mm_setr_epi16((int16_t)smolq_u16_at(w[0] + at), (int16_t)smolq_u16_at(w[1] + at), (int16_t)smolq_u16_at(w[2] + at), (int16_t)smolq_u16_at(w[3] + at),
+                       (int16_t)smolq_u16_at(w[4] + at), (int16_t)smolq_u16_at(w[5] + at), (int16_t)smolq_u16_at(w[6] + at), (int16_t)smolq_u16_at(w[7] + at));
+    return _mm512_cvtph_ps(_mm256_set_m128i(b, a));
+}
+INLINE lanes CALL(two_exponents)(const uint8_t *const *w, size_t at, size_t next) /* the same of MXFP4 */
+{
+    float d[16];
+    int32_t r;
+    UNROLL for (r = 0; r < 8; r++) {
+        d[r] = smolq_e8m0_half(w[r][at]);
+        d[r + 8] = smolq_e8m0_half(w[r][at + next]);
+    }
+    return CALL(load)(d);
+}
+
+/* Eight rows' partial sums of two blocks: [block][row]. */
+INLINE __m512i CALL(add_pairs)(__m512i a, __m512i b) { return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)); }
+INLINE __m512i CALL(add_fours)(__m512i a, __m512i b, __m512i c, __m512i d) /* within 128 bits */
+{
+    __m512i x = CALL(add_pairs)(a, b), y = CALL(add_pairs)(c, d);
+    return _mm512_add_epi32(_mm512_unpacklo_epi64(x, y), _mm512_unpackhi_epi64(x, y));
+}
+INLINE __m512i CALL(sums_of_two)(const __m512i *s)
+{
+    const __m512i even = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13), odd = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
+    __m512i a = CALL(add_fours)(s[0], s[1], s[2], s[3]), b = CALL(add_fours)(s[4], s[5], s[6], s[7]);
+    return _mm512_add_epi32(_mm512_permutex2var_epi64(a, even, b), _mm512_permutex2var_epi64(a, odd, b));
+}
+INLINE __m256 CALL(first)(lanes x) { return _mm512_castps512_ps256(x); }
+INLINE __m256 CALL(second)(lanes x) { return _mm512_extractf32x8_ps(x, 1); }
+
+INLINE size_t CALL(bytes_32)(int32_t id) /* as a constant, where id is one */
+{
+    switch (id) {
+    case SMOLQ_TYPE_Q4_0:   return sizeof(smolq_block_q4_0);
+    case SMOLQ_TYPE_Q4_1:   return sizeof(smolq_block_q4_1);
+    case SMOLQ_TYPE_Q5_0:   return sizeof(smolq_block_q5_0);
+    case SMOLQ_TYPE_Q5_1:   return sizeof(smolq_block_q5_1);
+    case SMOLQ_TYPE_Q8_0:   return sizeof(smolq_block_q8_0);
+    case SMOLQ_TYPE_IQ4_NL: return sizeof(smolq_block_iq4_nl);
+    default:                return sizeof(smolq_block_mxfp4);
+    }
+}
+
+/* The blocks at `at` of eight rows, and the next ones if there are two, times those of n_x tokens. */
+INLINE void CALL(wide_step_32)(int32_t id, const uint8_t *const *w, size_t at, int two, const uint8_t *const *x, size_t b, size_t at_d, size_t at_sums, int32_t n_x, __m256 *acc)
+{
+    const __m512i each = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0), offset = _mm512_set1_epi8((int8_t)CALL(wide_offset)(id));
+    size_t next = two ? CALL(bytes_32)(id) : 0;
+    __m512i code[8];
+    lanes d, m = CALL(zero)();
+    int32_t r, t;
+    UNROLL for (r = 0; r < 8; r++) {
+        _mm_prefetch((const char *)w[r] + at + 1024, _MM_HINT_T0);
+        code[r] = CALL(two_blocks)(id, w[r] + at, next);
+    }
+    d = id == SMOLQ_TYPE_MXFP4 ? CALL(two_exponents)(w, at, next) : CALL(two_scales)(w, at, next);
+    if (CALL(mins_32)(id)) m = CALL(two_scales)(w, at + 2, next);
+    for (t = 0; t < n_x; t++) {
+        const uint8_t *q = x[t] + 32 * b, *xd = x[t] + at_d + 4 * b, *sums = x[t] + at_sums + 4 * b;
+        __m512i v = two ? _mm512_loadu_si512(q) : _mm512_zextsi256_si512(LOAD256(q)), start = _mm512_setzero_si512(), s[8];
+        lanes dx = _mm512_permutexvar_ps(each, _mm512_castps128_ps512(_mm_castsi128_ps(two ? _mm_loadl_epi64((const __m128i *)(const void *)xd) : _mm_cvtsi32_si128((int32_t)smolq_u32_at(xd))))), scale, sum;
+        if (CALL(wide_offset)(id)) start = _mm512_sub_epi32(start, _mm512_dpbusd_epi32(start, offset, v));
+        UNROLL for (r = 0; r < 8; r++) s[r] = _mm512_dpbusd_epi32(start, code[r], v);
+        scale = _mm512_mul_ps(d, dx);
+        sum = _mm512_cvtepi32_ps(CALL(sums_of_two)(s));
+        acc[t] = _mm256_fmadd_ps(CALL(first)(scale), CALL(first)(sum), acc[t]);
+        if (CALL(mins_32)(id)) {
+            __m128i of_runs = two ? _mm_loadl_epi64((const __m128i *)(const void *)sums) : _mm_cvtsi32_si128((int32_t)smolq_u32_at(sums));
+            lanes least = _mm512_mul_ps(m, dx), sum_x = _mm512_permutexvar_ps(each, _mm512_castps128_ps512(_mm_cvtepi32_ps(_mm_madd_epi16(of_runs, _mm_set1_epi16(1)))));
+            acc[t] = _mm256_fmadd_ps(CALL(first)(least), CALL(first)(sum_x), acc[t]);
+            if (two) {
+                acc[t] = _mm256_fmadd_ps(CALL(second)(scale), CALL(second)(sum), acc[t]);
+                acc[t] = _mm256_fmadd_ps(CALL(second)(least), CALL(second)(sum_x), acc[t]);
+            }
+        } else if (two) acc[t] = _mm256_fmadd_ps(CALL(second)(scale), CALL(second)(sum), acc[t]);
+    }
+}
+
+/* Eight rows times n_x tokens: y[t][r]. */
+INLINE void CALL(wide_32)(int32_t id, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8])
+{
+    size_t at_d = (size_t)smolq_a8_d(n_cols), at_sums = (size_t)smolq_a8_sums(n_cols, 32), n_blocks = (size_t)n_cols / 32, b, at = 0;
+    __m256 acc[SMOLQ__CPU_FEW];
+    int32_t t;
+    for (t = 0; t < n_x; t++) acc[t] = _mm256_setzero_ps();
+    for (b = 0; b + 2 <= n_blocks; b += 2, at += 2 * CALL(bytes_32)(id)) CALL(wide_step_32)(id, w, at, 1, x, b, at_d, at_sums, n_x, acc);
+    if (b < n_blocks) CALL(wide_step_32)(id, w, at, 0, x, b, at_d, at_sums, n_x, acc);
+    for (t = 0; t < n_x; t++) _mm256_storeu_ps(y[t], acc[t]);
+}
+
+/* A block of 256: its levels in four registers, in the order in which wide_x takes the activations, and the scales of their pairs as words. */
+typedef struct CALL(wide_block) {
+    __m512i code[4], scale[4];
+    __m256i scales, mins;  /* of the 16 runs */
+} CALL(wide_block);
+
+#define HALVES(x, a, b) _mm512_inserti64x4(_mm512_set1_##x(a), _mm256_set1_##x(b), 1)
+#define EIGHTS(a)       _mm512_set_epi64((a + 3) * 0x0001000100010001, (a + 3) * 0x0001000100010001, (a + 2) * 0x0001000100010001, (a + 2) * 0x0001000100010001, \
+                                         (a + 1) * 0x0001000100010001, (a + 1) * 0x0001000100010001, (a) * 0x0001000100010001, (a) * 0x0001000100010001)
+
+/* Q4_K and Q5_K (see smolq__scales_6_bit): 64 bytes hold runs 4h and 4h + 2 in their low nibbles, 4h + 1 and 4h + 3 in the high ones. */
+INLINE void CALL(wide_q45_k)(CALL(wide_block) *b, const uint8_t *p, int fifth)
+{
+    const __m512i nibble = _mm512_set1_epi8(15);
+    __m128i s = LOAD128(p), top; /* d and dmin, four bytes of scales, of minimums, of both */
+    int32_t c, h;
+    top = _mm_and_si128(_mm_srli_epi32(_mm_shuffle_epi32(s, 0x95), 2), _mm_setr_epi32(0, 0x30303030, 0, 0x30303030));
+    s = _mm_and_si128(_mm_srlv_epi32(_mm_shuffle_epi32(s, 0xed), _mm_setr_epi32(0, 0, 0, 4)), _mm_setr_epi32(0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f));
+    b->scales = _mm256_cvtepu8_epi16(_mm_or_si128(s, top));
+    b->mins = _mm256_permutexvar_epi16(_mm256_setr_epi16(8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15), b->scales);
+    UNROLL for (h = 0; h < 2; h++) {
+        __m512i v = _mm512_loadu_si512(p + (fifth ? 48 : 16) + 64 * h), words = _mm512_castsi256_si512(b->scales);
+        b->code[2 * h] = _mm512_and_si512(v, nibble);
+        b->code[2 * h + 1] = _mm512_and_si512(_mm512_srli_epi16(v, 4), nibble);
+        b->scale[2 * h] = _mm512_permutexvar_epi16(HALVES(epi16, (int16_t)(4 * h), (int16_t)(4 * h + 2)), words);
+        b->scale[2 * h + 1] = _mm512_permutexvar_epi16(HALVES(epi16, (int16_t)(4 * h + 1), (int16_t)(4 * h + 3)), words);
+    }
+    if (fifth) {
+        __m512i high = _mm512_broadcast_i64x4(LOAD256(p + 16));
+        UNROLL for (c = 0; c < 4; c++) {
+            int32_t run = c / 2 * 4 + c % 2;
+            __mmask64 bits = _mm512_test_epi8_mask(high, HALVES(epi8, (int8_t)(1 << run), (int8_t)(1 << (run + 2))));
+            b->code[c] = _mm512_mask_add_epi8(b->code[c], bits, b->code[c], _mm512_set1_epi8(16));
+        }
+    }
+}
+
+INLINE void CALL(wide_q6_k)(CALL(wide_block) *b, const uint8_t *p)
+{
+    const __m512i nibble = _mm512_set1_epi8(15), six = _mm512_set1_epi8(63);
+    int32_t h;
+    b->scales = _mm256_cvtepi8_epi16(LOAD128(p + 192));
+    b->mins = _mm256_setzero_si256();
+    UNROLL for (h = 0; h < 2; h++) { /* 128 weights: 64 in the low nibbles, 64 in the high ones */
+        __m512i v = _mm512_loadu_si512(p + 64 * h), high = _mm512_broadcast_i64x4(LOAD256(p + 128 + 32 * h)), words = _mm512_castsi256_si512(b->scales);
+        b->code[2 * h] = _mm512_and_si512(BLEND(nibble, v, _mm512_sllv_epi16(high, HALVES(epi16, 4, 2))), six);
+        b->code[2 * h + 1] = _mm512_and_si512(BLEND(nibble, _mm512_srli_epi16(v, 4), _mm512_srlv_epi16(high, HALVES(epi16, 0, 2))), six);
+        b->scale[2 * h] = _mm512_permutexvar_epi16(EIGHTS(8 * h), words);
+        b->scale[2 * h + 1] = _mm512_permutexvar_epi16(EIGHTS(8 * h + 4), words);
+    }
+}
+
+INLINE void CALL(wide_x)(int32_t id, const uint8_t *x, __m512i *v)
+{
+    __m512i a = _mm512_loadu_si512(x), b = _mm512_loadu_si512(x + 64), c = _mm512_loadu_si512(x + 128), d = _mm512_loadu_si512(x + 192);
+    int apart = id == SMOLQ_TYPE_Q6_K;
+    v[0] = apart ? a : _mm512_shuffle_i64x2(a, b, 0x44);
+    v[1] = apart ? b : _mm512_shuffle_i64x2(a, b, 0xee);
+    v[2] = apart ? c : _mm512_shuffle_i64x2(c, d, 0x44);
+    v[3] = apart ? d : _mm512_shuffle_i64x2(c, d, 0xee);
+}
+
+INLINE __m128i CALL(wide_sum4)(const __m512i *s)
+{
+    __m512i x = CALL(add_fours)(s[0], s[1], s[2], s[3]);
+    __m256i y = _mm256_add_epi32(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
+    return _mm_add_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
+}
+
+/* The f16 at `at` of four rows, and the one behind it. */
+INLINE __m256 CALL(four_scales)(const uint8_t *const *w, size_t at)
+{
+    return _mm256_cvtph_ps(_mm_setr_epi32((int32_t)smolq_u32_at(w[0] + at), (int32_t)smolq_u32_at(w[1] + at), (int32_t)smolq_u32_at(w[2] + at), (int32_t)smolq_u32_at(w[3] + at)));
+}
+
+/* Four rows times n_x tokens: y[t][r]. */
+INLINE void CALL(wide_256)(int32_t id, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8])
+{
+    int32_t n_blocks = n_cols / 256, b, r, t, c;
+    size_t at_d = (size_t)smolq_a8_d(n_cols), at_sums = (size_t)smolq_a8_sums(n_cols, 256), at = 0;
+    size_t bytes = id == SMOLQ_TYPE_Q4_K ? sizeof(smolq_block_q4_k) : id == SMOLQ_TYPE_Q5_K ? sizeof(smolq_block_q5_k) : sizeof(smolq_block_q6_k);
+    __m128 acc[SMOLQ__CPU_FEW];
+    for (t = 0; t < n_x; t++) acc[t] = _mm_setzero_ps();
+    for (b = 0; b < n_blocks; b++, at += bytes) {
+        __m512i isum[SMOLQ__CPU_FEW][4], v[SMOLQ__CPU_FEW][4];
+        __m256i msum[SMOLQ__CPU_FEW][4];
+        __m256 scales = CALL(four_scales)(w, at + (id == SMOLQ_TYPE_Q6_K ? 206 : 0)); /* of Q6_K the last two bytes of a block are d */
+        __m128 low = _mm256_castps256_ps128(scales), high = _mm256_extractf128_ps(scales, 1), d, dmin;
+        if (id == SMOLQ_TYPE_Q6_K) d = dmin = _mm_shuffle_ps(low, high, 0xdd);
+        else {
+            d = _mm_shuffle_ps(low, high, 0x88);
+            dmin = _mm_xor_ps(_mm_shuffle_ps(low, high, 0xdd), _mm_set1_ps(-0.0f));
+        }
+        for (t = 0; t < n_x; t++) CALL(wide_x)(id, x[t] + 256 * (size_t)b, v[t]);
+        UNROLL for (r = 0; r < 4; r++) {
+            CALL(wide_block) block;
+            const uint8_t *p = w[r] + at;
+            _mm_prefetch((const char *)p + 1024, _MM_HINT_T0);
+            _mm_prefetch((const char *)p + 1088, _MM_HINT_T0);
+            if (id == SMOLQ_TYPE_Q6_K) CALL(wide_q6_k)(&block, p);
+            else CALL(wide_q45_k)(&block, p, id == SMOLQ_TYPE_Q5_K);
+            for (t = 0; t < n_x; t++) {
+                __m256i sums = LOAD256(x[t] + at_sums + (size_t)b * 32);
+                __m512i sum = _mm512_setzero_si512();
+                if (id == SMOLQ_TYPE_Q6_K) sum = _mm512_zextsi256_si512(_mm256_slli_epi32(_mm256_madd_epi16(block.scales, _mm256_sub_epi16(_mm256_setzero_si256(), sums)), 5)); /* levels less 32 */
+                else msum[t][r] = _mm256_madd_epi16(block.mins, sums);
+                UNROLL for (c = 0; c < 4; c++) sum = _mm512_dpwssd_epi32(sum, _mm512_maddubs_epi16(block.code[c], v[t][c]), block.scale[c]);
+                isum[t][r] = sum;
+            }
+        }
+        for (t = 0; t < n_x; t++) {
+            __m128 dx = _mm_set1_ps(((const float *)(const void *)(x[t] + at_d))[b]);
+            acc[t] = _mm_fmadd_ps(_mm_mul_ps(d, dx), _mm_cvtepi32_ps(CALL(wide_sum4)(isum[t])), acc[t]);
+            if (id != SMOLQ_TYPE_Q6_K)
+                acc[t] = _mm_fmadd_ps(_mm_mul_ps(dmin, dx), _mm_cvtepi32_ps(CALL(sum4)(msum[t][0], msum[t][1], msum[t][2], msum[t][3])), acc[t]);
+        }
+    }
+    for (t = 0; t < n_x; t++) _mm_storeu_ps(y[t], acc[t]);
+}
+#undef EIGHTS
+#undef HALVES
+#define ROWS_32(id, n_x) CALL(wide_32)(id, w, n_cols, x, n_x, y)
+#define ROWS_K(id, n_x)  CALL(wide_256)(id, w, n_cols, x, n_x, y)
+#else
+#define ROWS_32(id, n_x) CALL(rows_32)(id, type, w, n_cols, x, n_x, y)
+#define ROWS_K(id, n_x)  CALL(rows_256)(id, type, w, n_cols, x, n_x, y)
+#endif
+
 /* ---- any other type, by way of its integers: one row ---- */
 
 INLINE int32_t CALL(dot_ints)(const int16_t *v, const int8_t *q, int32_t n)
@@ -1089,16 +1355,16 @@ INLINE int32_t CALL(side_by_side)(const smolq__type *type) { return type->facts.
     case SMOLQ_TYPE_F32:    CALL(float_rows)(SMOLQ_TYPE_F32, w, n_cols, x, n_x, y); break; \
     case SMOLQ_TYPE_F16:    CALL(float_rows)(SMOLQ_TYPE_F16, w, n_cols, x, n_x, y); break; \
     case SMOLQ_TYPE_BF16:   CALL(float_rows)(SMOLQ_TYPE_BF16, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_Q4_0:   CALL(rows_32)(SMOLQ_TYPE_Q4_0, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_Q4_1:   CALL(rows_32)(SMOLQ_TYPE_Q4_1, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_Q5_0:   CALL(rows_32)(SMOLQ_TYPE_Q5_0, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_Q5_1:   CALL(rows_32)(SMOLQ_TYPE_Q5_1, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_Q8_0:   CALL(rows_32)(SMOLQ_TYPE_Q8_0, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_IQ4_NL: CALL(rows_32)(SMOLQ_TYPE_IQ4_NL, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_MXFP4:  CALL(rows_32)(SMOLQ_TYPE_MXFP4, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_Q4_K:   CALL(rows_256)(SMOLQ_TYPE_Q4_K, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_Q5_K:   CALL(rows_256)(SMOLQ_TYPE_Q5_K, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_Q6_K:   CALL(rows_256)(SMOLQ_TYPE_Q6_K, type, w, n_cols, x, n_x, y); break; \
+    case SMOLQ_TYPE_Q4_0:   ROWS_32(SMOLQ_TYPE_Q4_0, n_x); break; \
+    case SMOLQ_TYPE_Q4_1:   ROWS_32(SMOLQ_TYPE_Q4_1, n_x); break; \
+    case SMOLQ_TYPE_Q5_0:   ROWS_32(SMOLQ_TYPE_Q5_0, n_x); break; \
+    case SMOLQ_TYPE_Q5_1:   ROWS_32(SMOLQ_TYPE_Q5_1, n_x); break; \
+    case SMOLQ_TYPE_Q8_0:   ROWS_32(SMOLQ_TYPE_Q8_0, n_x); break; \
+    case SMOLQ_TYPE_IQ4_NL: ROWS_32(SMOLQ_TYPE_IQ4_NL, n_x); break; \
+    case SMOLQ_TYPE_MXFP4:  ROWS_32(SMOLQ_TYPE_MXFP4, n_x); break; \
+    case SMOLQ_TYPE_Q4_K:   ROWS_K(SMOLQ_TYPE_Q4_K, n_x); break; \
+    case SMOLQ_TYPE_Q5_K:   ROWS_K(SMOLQ_TYPE_Q5_K, n_x); break; \
+    case SMOLQ_TYPE_Q6_K:   ROWS_K(SMOLQ_TYPE_Q6_K, n_x); break; \
     case SMOLQ_TYPE_Q2_K:   CALL(rows_256)(SMOLQ_TYPE_Q2_K, type, w, n_cols, x, n_x, y); break; \
     default: \
         if (type->facts.group == 256) CALL(rows_256)(SMOLQ_TYPE_Q3_K, type, w, n_cols, x, n_x, y); /* signed levels, no minimums */ \
@@ -1117,6 +1383,8 @@ static void CALL(rows_few)(const smolq__type *type, const uint8_t *const *w, int
     ROWS_OF(n_x)
 }
 #undef ROWS_OF
+#undef ROWS_32
+#undef ROWS_K
 
 INLINE void CALL(put)(const smolq_op_part *part, float *out, int32_t row, float y)
 {
@@ -1386,7 +1654,6 @@ typedef struct CALL(sixteen) {
 } CALL(sixteen);
 
 #define DWORDS(x) _mm512_set1_epi32((int32_t)(x))
-#define BLEND(mask, a, b) _mm512_ternarylogic_epi32(mask, a, b, 0xca) /* mask ? a : b */
 #define PUT(tile, row, v) _mm512_storeu_si512((tile) + (row) * 64, v)
 
 /* 16 bytes of each row as four dwords: lane r of c[i] is dword i of row r.  Packed bytes are transposed, after that all goes lane by lane. */
