@@ -67,7 +67,7 @@
 enum { SMOLQ__CPU_FEW = 8,        /* up to so many tokens a matrix is read once, row by row; more go over panels */
        SMOLQ__CPU_MAX_THREADS = 256,
        SMOLQ__CPU_KEYS = 64,      /* keys per block of attention, docs/arithmetic.md rule 9 */
-       SMOLQ__CPU_HEAD = 1024 };
+       SMOLQ__CPU_HEAD = 512 };   /* numbers of a head in attention; longer ones go by the reference */
 
 /* Products over panels want activations in an order of their own.  It lies in the context's scratch: for each group of tokens a record for each block of A256, then
  * one for each block of A32 (counted in fours).  What a record holds is the instruction set's affair. */
@@ -546,10 +546,11 @@ static uint64_t smolq__cpu_scratch(void *state, const smolq_program *program, in
 }
 
 /* How many units go between two questions whether to pause: about twenty microseconds of work. */
-static uint64_t smolq__cpu_slice(const smolq__cpu_device *d, const smolq_op *op, int32_t n_rows, uint64_t n_units)
+static uint64_t smolq__cpu_slice(const smolq__cpu_device *d, const smolq_run *run, const smolq_op *op, int32_t n_rows, uint64_t n_units)
 {
     uint64_t weights = 1, slice;
     if (op->kind == SMOLQ_OP_MATMUL || op->kind == SMOLQ_OP_MATMUL_EXPERTS) weights = (uint64_t)op->part[0].w->n_cols * (uint64_t)(op->kind == SMOLQ_OP_MATMUL ? n_rows : 1);
+    else if (op->kind == SMOLQ_OP_ATTENTION) weights = (uint64_t)op->n * 64 * (uint64_t)(run->position[n_rows - 1] + 1);
     else weights = (uint64_t)(op->n > 0 ? op->n : 1) * 16;
     slice = ((uint64_t)d->n_threads << 18) / weights;
     return slice < 1 ? 1 : slice > n_units ? n_units : slice;
@@ -578,7 +579,7 @@ static smolq_result smolq__cpu_run(void *state, smolq_run *run, smolq_error *err
             job.op = op;
             job.n_rows = n_rows;
             job.begin = run->unit;
-            job.end = run->pause ? run->unit + smolq__cpu_slice(d, op, n_rows, n_units) : n_units;
+            job.end = run->pause ? run->unit + smolq__cpu_slice(d, run, op, n_rows, n_units) : n_units;
             if (job.end > n_units) job.end = n_units;
             job.n_shares = smolq__cpu_is_small(op, n_rows) ? 1 : d->n_threads;
             smolq__cpu_run_job(d, &job);
@@ -601,7 +602,7 @@ SMOLQ_API const smolq_backend *smolq_backend_cpu(void) { return &smolq__cpu_back
  * lanes          sixteen floats, the unit of canonical sums (rule 5); all operations are lane by lane
  *   lanes_fma    a * b + c, one rounding          lanes_mul   kept apart from any sum
  *   lanes_half   sixteen f16 at p, lanes_brain    sixteen bf16 at p
- *   lanes_fold   8, 4, 2, 1 apart, as smolq_fold
+ *   lanes_fold   8, 4, 2, 1 apart, as smolq_fold; lanes_folds does so for FOLDS vectors
  *   lanes_pow2   x * 2^n by adding to the exponent bits, n whole
  * bytes          32 bytes; ints: eight int32; words: sixteen int16, all in one 256-bit register
  *   dot_bytes    acc + sums of four products of unsigned and signed bytes, by way of words: 2 * 255 * 127 must not be reached (|w| <= 128)
@@ -643,6 +644,22 @@ INLINE float CALL(fold)(lanes x)
     return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
 }
 INLINE __m256i CALL(dot_words)(__m256i acc, __m256i a, __m256i b) { return _mm256_dpwssd_epi32(acc, a, b); }
+enum { CALL(FOLDS) = 16, CALL(VECTORS) = 4 };
+INLINE void CALL(folds)(const lanes *x, float *y) /* each step adds what is 8, 4, 2, 1 apart and halves the number of vectors */
+{
+    lanes b[4], c[2];
+    int32_t i;
+    UNROLL for (i = 0; i < 4; i++) {
+        lanes a = _mm512_add_ps(_mm512_shuffle_f32x4(x[i], x[i + 4], 0x44), _mm512_shuffle_f32x4(x[i], x[i + 4], 0xee));
+        lanes d = _mm512_add_ps(_mm512_shuffle_f32x4(x[i + 8], x[i + 12], 0x44), _mm512_shuffle_f32x4(x[i + 8], x[i + 12], 0xee));
+        b[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a, d, 0x88), _mm512_shuffle_f32x4(a, d, 0xdd));
+    }
+    UNROLL for (i = 0; i < 2; i++) {
+        __m512d even = _mm512_castps_pd(b[2 * i]), odd = _mm512_castps_pd(b[2 * i + 1]);
+        c[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(even, odd)), _mm512_castpd_ps(_mm512_unpackhi_pd(even, odd)));
+    }
+    _mm512_storeu_ps(y, _mm512_add_ps(_mm512_shuffle_ps(c[0], c[1], 0x88), _mm512_shuffle_ps(c[0], c[1], 0xdd)));
+}
 #else
 typedef struct lanes { __m256 a, b; } lanes;
 INLINE lanes CALL(both)(__m256 a, __m256 b) { lanes x; x.a = a; x.b = b; return x; }
@@ -710,6 +727,20 @@ INLINE float CALL(most)(lanes x)
     return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
 }
 INLINE __m256i CALL(dot_words)(__m256i acc, __m256i a, __m256i b) { return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)); }
+enum { CALL(FOLDS) = 4, CALL(VECTORS) = 1 };
+INLINE void CALL(folds)(const lanes *x, float *y) /* each step adds what is 8, 4, 2, 1 apart */
+{
+    __m256 a[4], b[2];
+    __m256d even, odd;
+    int32_t i;
+    UNROLL for (i = 0; i < 4; i++) a[i] = _mm256_add_ps(x[i].a, x[i].b);
+    UNROLL for (i = 0; i < 2; i++) b[i] = _mm256_add_ps(_mm256_permute2f128_ps(a[2 * i], a[2 * i + 1], 0x20), _mm256_permute2f128_ps(a[2 * i], a[2 * i + 1], 0x31));
+    even = _mm256_castps_pd(b[0]);
+    odd = _mm256_castps_pd(b[1]);
+    a[0] = _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(even, odd)), _mm256_castpd_ps(_mm256_unpackhi_pd(even, odd))); /* pairs of 0 and 2, of 1 and 3 */
+    a[0] = _mm256_add_ps(_mm256_shuffle_ps(a[0], a[0], 0x88), _mm256_shuffle_ps(a[0], a[0], 0xdd));
+    _mm_storeu_ps(y, _mm_unpacklo_ps(_mm256_castps256_ps128(a[0]), _mm256_extractf128_ps(a[0], 1)));
+}
 #endif
 
 /* n <= 16 floats, +0 behind them */
@@ -2504,8 +2535,12 @@ static void CALL(norm)(const smolq_run *run, const smolq_op *op, int32_t row)
             ss[i / 16 & 3] = CALL(fma)(v, v, ss[i / 16 & 3]);
         }
         s = CALL(all)(1.0f / smolq_sqrt(CALL(fold)(CALL(add)(CALL(add)(ss[0], ss[2]), CALL(add)(ss[1], ss[3]))) / (float)n + op->eps));
-        for (i = 0; i < n; i += 16) {
-            int32_t some = n - i < 16 ? n - i : 16;
+        for (i = 0; i + 16 <= n; i += 16) {
+            lanes v = CALL(mul)(CALL(mul)(CALL(load)(x + i), s), CALL(load)(op->w + i));
+            CALL(store)(y + i, op->add ? CALL(add)(CALL(load)(y + i), v) : v);
+        }
+        if (i < n) {
+            int32_t some = n - i;
             lanes v = CALL(mul)(CALL(mul)(CALL(load_some)(x + i, some), s), CALL(load_some)(op->w + i, some));
             if (op->add) v = CALL(add)(CALL(load_some)(y + i, some), v);
             CALL(store_some)(y + i, v, some);
@@ -2605,95 +2640,233 @@ static void CALL(kv_store)(smolq_run *run, const smolq_op *op, int32_t row)
     }
 }
 
-INLINE lanes CALL(cell)(int32_t type, const uint8_t *p, int32_t i) /* numbers i..i+15 of a cell */
+/* ---- attention (rule 9) ----
+ *
+ * A unit is a KV head and as many query heads of a few neighboring tokens as share it.  They go over its keys together, block by block: a block's keys and values are
+ * made floats once for all of them, sixteen keys or 64 numbers of each value at a time, so that these stay in the first-level cache. */
+
+enum { CALL(QUERIES) = 64, CALL(CHUNK) = 64 };
+
+typedef struct CALL(query) { /* one query head of one token */
+    const float *q;
+    float       *out;        /* weighted values of the blocks so far, divided at the end */
+    float        scale, best, total; /* of the blocks so far */
+    int32_t      begin, end;         /* the positions that it sees */
+    int32_t      first, last;        /* of these in the block at hand, from its begin on; none: first == last */
+} CALL(query);
+
+typedef struct CALL(attending) {
+    float          keys[16 * SMOLQ__CPU_HEAD], values[SMOLQ__CPU_KEYS * CALL(CHUNK)], p[CALL(QUERIES)][SMOLQ__CPU_KEYS];
+    float          keep[CALL(QUERIES)], take[CALL(QUERIES)]; /* weights of the blocks so far, -1 if there are none, and of this one */
+    float          best[CALL(QUERIES)], total[CALL(QUERIES)]; /* of this one */
+    CALL(query)    query[CALL(QUERIES)];
+    int32_t        n_queries, n, some; /* numbers of a head; some of them */
+} CALL(attending);
+
+INLINE void CALL(unpack_cell)(int32_t type, const uint8_t *p, int32_t from, int32_t n, float *to, int32_t step)
 {
-    if (type == SMOLQ_TYPE_F16) return CALL(half)(p + 2 * i);
-    if (type == SMOLQ_TYPE_F32) return CALL(load)((const float *)(const void *)p + i);
-    p += i / 32 * 34;
-    return CALL(mul)(CALL(all)(CALL(half1)(p)), CALL(bytes)((const int8_t *)p + 2 + i % 32));
+    int32_t i;
+    for (i = 0; i < n; i += 16, to += step) {
+        int32_t at = from + i;
+        lanes v;
+        if (type == SMOLQ_TYPE_F16) v = CALL(half)(p + 2 * at);
+        else if (type == SMOLQ_TYPE_F32) v = CALL(load)((const float *)(const void *)p + at);
+        else v = CALL(mul)(CALL(all)(CALL(half1)(p + at / 32 * 34)), CALL(bytes)((const int8_t *)p + at / 32 * 34 + 2 + at % 32));
+        CALL(store)(to, v);
+    }
+}
+/* n numbers, from `from` on, of the cells of positions [begin, end): to [][n], or [n / 16][16][16] of sixteen keys. */
+static void CALL(unpack_cells)(const smolq_kv_layer *kv, const uint8_t *head, int32_t begin, int32_t end, int32_t from, int32_t n, float *to, int32_t keys)
+{
+    int32_t step = keys ? 256 : 16;
+    for (; begin < end; begin++, to += keys ? 16 : n) {
+        const uint8_t *p = head + (uint64_t)(begin % kv->n_cells) * kv->head_row_bytes;
+        if (kv->type == SMOLQ_TYPE_F16) CALL(unpack_cell)(SMOLQ_TYPE_F16, p, from, n, to, step);
+        else if (kv->type == SMOLQ_TYPE_F32) CALL(unpack_cell)(SMOLQ_TYPE_F32, p, from, n, to, step);
+        else CALL(unpack_cell)(SMOLQ_TYPE_Q8_0, p, from, n, to, step);
+    }
 }
 
-/* Rule 9 for all query heads that share a KV head, for one token: each cell is read once for them. */
-INLINE void CALL(attend)(const smolq_run *run, const smolq_op *op, int32_t row, int32_t head_kv, int32_t type)
+/* Scores of a query and sixteen keys. */
+INLINE void CALL(scores)(const float *q, const float *keys, int32_t n, float scale, float *s)
 {
-    enum { GROUP = 8 };
-    const smolq_kv_layer *kv = &run->kv[row][op->layer];
-    int32_t n = op->n, group = op->n_head / op->n_head_kv, some, g0, g, k, d;
-    uint64_t head_at = (uint64_t)head_kv * (uint64_t)kv->n_cells * kv->head_row_bytes;
-    float scale = op->heated ? smolq_mul(op->scale, *(const float *)(const void *)smolq_row(run, SMOLQ_BUF_HEAT, row)) : op->scale;
-    int32_t end = run->position[row] + 1, begin = op->window && end > op->window ? end - op->window : 0, block;
-    for (g0 = 0; g0 < group; g0 += GROUP) {
-        const float *q = (const float *)(const void *)smolq_row(run, SMOLQ_BUF_Q, row) + (size_t)(head_kv * group + g0) * (size_t)n;
-        float *out = (float *)(void *)smolq_row(run, SMOLQ_BUF_ATT, row) + (size_t)(head_kv * group + g0) * (size_t)n;
-        float best[GROUP], total[GROUP], p[GROUP][SMOLQ__CPU_KEYS], o[GROUP][SMOLQ__CPU_HEAD];
-        some = group - g0 < GROUP ? group - g0 : GROUP;
-        for (block = begin - begin % SMOLQ__CPU_KEYS; block < end; block += SMOLQ__CPU_KEYS) {
-            int32_t first = block > begin ? 0 : begin - block, last = end - block < SMOLQ__CPU_KEYS ? end - block : SMOLQ__CPU_KEYS;
-            float block_best[GROUP], block_total[GROUP];
-            for (k = first; k < last; k++) {
-                const uint8_t *key = kv->k + head_at + (uint64_t)((block + k) % kv->n_cells) * kv->head_row_bytes;
-                lanes acc[GROUP];
-                for (g = 0; g < some; g++) acc[g] = CALL(zero)();
-                for (d = 0; d < n; d += 16) {
-                    lanes v = CALL(cell)(type, key, d);
-                    for (g = 0; g < some; g++) acc[g] = CALL(fma)(CALL(load)(q + g * n + d), v, acc[g]);
-                }
-                for (g = 0; g < some; g++) p[g][k] = smolq_cap(smolq_mul(CALL(fold)(acc[g]), scale), op->cap);
-            }
-            for (g = 0; g < some; g++) {
-                lanes sum = CALL(zero)();
-                block_best[g] = p[g][first];
-                for (k = first; k < last; k++) block_best[g] = p[g][k] > block_best[g] ? p[g][k] : block_best[g];
-                for (k = 0; k < SMOLQ__CPU_KEYS; k++)
-                    if (k < first || k >= last) p[g][k] = smolq_from_bits(0xff800000u); /* -infinity: e^that is 0 */
-                for (k = 0; k < SMOLQ__CPU_KEYS; k += 16) {
-                    lanes e = CALL(exp)(CALL(sub)(CALL(load)(p[g] + k), CALL(all)(block_best[g])));
-                    CALL(store)(p[g] + k, e);
-                    sum = CALL(add)(sum, e);
-                }
-                block_total[g] = CALL(fold)(sum);
-                for (d = 0; d < n; d += 16) CALL(store)(o[g] + d, CALL(zero)());
-            }
-            for (k = first; k < last; k++) {
-                const uint8_t *value = kv->v + head_at + (uint64_t)((block + k) % kv->n_cells) * kv->head_row_bytes;
-                for (d = 0; d < n; d += 16) {
-                    lanes v = CALL(cell)(type, value, d);
-                    for (g = 0; g < some; g++) CALL(store)(o[g] + d, CALL(fma)(CALL(all)(p[g][k]), v, CALL(load)(o[g] + d)));
-                }
-            }
-            for (g = 0; g < some; g++) {
-                if (block <= begin) {
-                    best[g] = block_best[g];
-                    total[g] = block_total[g];
-                    memcpy(out + g * n, o[g], (size_t)n * sizeof *out);
-                } else {
-                    float new_best = block_best[g] > best[g] ? block_best[g] : best[g], keep = smolq_exp(best[g] - new_best), take = smolq_exp(block_best[g] - new_best);
-                    total[g] = CALL(fma1)(total[g], keep, smolq_mul(block_total[g], take));
-                    for (d = 0; d < n; d += 16)
-                        CALL(store)(out + g * n + d, CALL(fma)(CALL(load)(out + g * n + d), CALL(all)(keep), CALL(mul)(CALL(load)(o[g] + d), CALL(all)(take))));
-                    best[g] = new_best;
-                }
-            }
+    int32_t i, k, d;
+    lanes x[CALL(FOLDS)];
+    for (i = 0; i < 16; i += CALL(FOLDS)) {
+        UNROLL for (k = 0; k < CALL(FOLDS); k++) x[k] = CALL(zero)();
+        for (d = 0; d < n; d += 16) {
+            lanes v = CALL(load)(q + d);
+            UNROLL for (k = 0; k < CALL(FOLDS); k++) x[k] = CALL(fma)(v, CALL(load)(keys + d * 16 + (i + k) * 16), x[k]);
         }
-        for (g = 0; g < some; g++) {
-            float divide;
-            if (op->w) {
-                float sink = op->w[head_kv * group + g0 + g], new_best = sink > best[g] ? sink : best[g], keep = smolq_exp(best[g] - new_best);
-                divide = keep / CALL(fma1)(total[g], keep, smolq_exp(sink - new_best));
-            } else {
-                divide = 1.0f / total[g];
-            }
-            for (d = 0; d < n; d += 16) CALL(store)(out + g * n + d, CALL(mul)(CALL(load)(out + g * n + d), CALL(all)(divide)));
+        CALL(folds)(x, s + i);
+    }
+    CALL(store)(s, CALL(mul)(CALL(load)(s), CALL(all)(scale)));
+}
+
+/* Adds p[k] * values[k][...] for the keys of the block that `some` queries (one or four with the same keys) have, VECTORS * 16 numbers of each, to what is there. */
+INLINE void CALL(weigh)(CALL(attending) *a, int32_t at, int32_t n_queries, int32_t n_vectors, int32_t stride, const float *values, int32_t d)
+{
+    CALL(query) *query = a->query + at;
+    lanes o[4][CALL(VECTORS)];
+    int32_t k, i, j;
+    UNROLL for (i = 0; i < n_queries; i++)
+        UNROLL for (j = 0; j < n_vectors; j++) o[i][j] = CALL(zero)();
+    for (k = query->first; k < query->last; k++) {
+        lanes p[4];
+        UNROLL for (i = 0; i < n_queries; i++) p[i] = CALL(all)(a->p[at + i][k]);
+        UNROLL for (j = 0; j < n_vectors; j++) {
+            lanes v = CALL(load)(values + k * stride + j * 16);
+            UNROLL for (i = 0; i < n_queries; i++) o[i][j] = CALL(fma)(p[i], v, o[i][j]);
+        }
+    }
+    UNROLL for (i = 0; i < n_queries; i++)
+        UNROLL for (j = 0; j < n_vectors; j++) {
+            float *out = query[i].out + d + j * 16;
+            if (a->keep[at + i] < 0) CALL(store)(out, o[i][j]); /* its first block */
+            else CALL(store)(out, CALL(fma)(CALL(load)(out), CALL(all)(a->keep[at + i]), CALL(mul)(o[i][j], CALL(all)(a->take[at + i]))));
+        }
+}
+INLINE void CALL(weigh_some)(CALL(attending) *a, int32_t at, int32_t n_queries, int32_t stride, int32_t d)
+{
+    int32_t j = 0;
+    for (; j + CALL(VECTORS) * 16 <= stride; j += CALL(VECTORS) * 16) CALL(weigh)(a, at, n_queries, CALL(VECTORS), stride, a->values + j, d + j);
+    for (; j < stride; j += 16) CALL(weigh)(a, at, n_queries, 1, stride, a->values + j, d + j);
+}
+
+/* The numerators of a query in this block, their best score and sum. */
+static void CALL(numerators)(CALL(attending) *a, int32_t i, float cap)
+{
+    const CALL(query) *query = &a->query[i];
+    float *p = a->p[i];
+    lanes most, sum = CALL(zero)(), best;
+    int32_t k;
+    if (cap != 0)
+        for (k = query->first; k < query->last; k++) p[k] = smolq_cap(p[k], cap);
+    for (k = 0; k < query->first; k++) p[k] = smolq_from_bits(0xff800000u); /* -infinity: e^that is 0 */
+    for (k = query->last; k < SMOLQ__CPU_KEYS; k++) p[k] = smolq_from_bits(0xff800000u);
+    most = CALL(load)(p);
+    UNROLL for (k = 16; k < SMOLQ__CPU_KEYS; k += 16) most = CALL(max)(most, CALL(load)(p + k));
+    a->best[i] = CALL(most)(most);
+    best = CALL(all)(a->best[i]);
+    UNROLL for (k = 0; k < SMOLQ__CPU_KEYS; k += 16) {
+        lanes e = CALL(exp)(CALL(sub)(CALL(load)(p + k), best));
+        CALL(store)(p + k, e);
+        sum = CALL(add)(sum, e);
+    }
+    a->total[i] = CALL(fold)(sum);
+}
+
+/* Takes the block's numerators into account; its values follow. */
+static void CALL(merge)(CALL(attending) *a, int32_t block)
+{
+    int32_t i;
+    for (i = 0; i < a->n_queries; i++) {
+        float best = a->query[i].best, new_best = a->best[i] > best ? a->best[i] : best;
+        a->keep[i] = best - new_best; /* of the first block, or of none, never used */
+        a->take[i] = a->best[i] - new_best;
+    }
+    for (i = 0; i < a->n_queries; i += 16) {
+        CALL(store)(a->keep + i, CALL(exp)(CALL(load)(a->keep + i)));
+        CALL(store)(a->take + i, CALL(exp)(CALL(load)(a->take + i)));
+    }
+    for (i = 0; i < a->n_queries; i++) {
+        CALL(query) *query = &a->query[i];
+        if (query->first == query->last) continue;
+        if (query->begin >= block) {
+            a->keep[i] = -1;
+            query->total = a->total[i];
+            query->best = a->best[i];
+        } else {
+            query->total = CALL(fma1)(query->total, a->keep[i], smolq_mul(a->total[i], a->take[i]));
+            if (a->best[i] > query->best) query->best = a->best[i];
         }
     }
 }
 
-static void CALL(attention)(const smolq_run *run, const smolq_op *op, int32_t row, int32_t head_kv)
+/* All of a->query, which share their cells. */
+static void CALL(attend)(CALL(attending) *a, const smolq_kv_layer *kv, uint64_t head_at, float cap)
 {
-    switch (run->kv[row][op->layer].type) {
-    case SMOLQ_TYPE_F16: CALL(attend)(run, op, row, head_kv, SMOLQ_TYPE_F16); break;
-    case SMOLQ_TYPE_F32: CALL(attend)(run, op, row, head_kv, SMOLQ_TYPE_F32); break;
-    default:             CALL(attend)(run, op, row, head_kv, SMOLQ_TYPE_Q8_0); break;
+    int32_t begin = a->query[0].begin, end = 0, block, i, k, d, n = a->n;
+    for (i = 0; i < a->n_queries; i++) {
+        if (a->query[i].begin < begin) begin = a->query[i].begin;
+        if (a->query[i].end > end) end = a->query[i].end;
+    }
+    for (block = begin - begin % SMOLQ__CPU_KEYS; block < end; block += SMOLQ__CPU_KEYS) {
+        int32_t first = block > begin ? 0 : begin - block, last = end - block < SMOLQ__CPU_KEYS ? end - block : SMOLQ__CPU_KEYS;
+        for (i = 0; i < a->n_queries; i++) {
+            CALL(query) *query = &a->query[i];
+            query->first = query->begin > block ? query->begin - block : 0;
+            query->last = query->end - block < SMOLQ__CPU_KEYS ? query->end - block : SMOLQ__CPU_KEYS;
+            if (query->first >= query->last) query->first = query->last = 0;
+        }
+        for (k = first - first % 16; k < last; k += 16) {
+            int32_t from = k < first ? first : k, to = k + 16 < last ? k + 16 : last;
+            CALL(unpack_cells)(kv, kv->k + head_at, block + from, block + to, 0, n, a->keys + (from - k) * 16, 1);
+            for (i = 0; i < a->n_queries; i++)
+                if (k < a->query[i].last && k + 16 > a->query[i].first) CALL(scores)(a->query[i].q, a->keys, n, a->query[i].scale, a->p[i] + k);
+        }
+        for (i = 0; i < a->n_queries; i++)
+            if (a->query[i].first < a->query[i].last) CALL(numerators)(a, i, cap);
+        CALL(merge)(a, block);
+        for (d = 0; d < n; d += CALL(CHUNK)) {
+            int32_t some = n - d < CALL(CHUNK) ? n - d : CALL(CHUNK);
+            CALL(unpack_cells)(kv, kv->v + head_at, block + first, block + last, d, some, a->values + first * some, 0);
+            for (i = 0; i < a->n_queries;) {
+                const CALL(query) *query = &a->query[i];
+                int32_t alike = 1;
+                while (alike < 4 && i + alike < a->n_queries && query[alike].first == query->first && query[alike].last == query->last) alike++;
+                if (alike < 4) alike = 1;
+                if (query->first < query->last) {
+                    if (alike == 4) CALL(weigh_some)(a, i, 4, some, d);
+                    else CALL(weigh_some)(a, i, 1, some, d);
+                }
+                i += alike;
+            }
+        }
+    }
+}
+
+/* So many tokens share a unit. */
+INLINE int32_t CALL(tokens_of)(const smolq_op *op)
+{
+    int32_t n = CALL(QUERIES) * op->n_head_kv / op->n_head;
+    return n < 1 ? 1 : n > 16 ? 16 : n;
+}
+
+/* The query heads of a KV head, for the rows of a unit. */
+static void CALL(attention)(const smolq__cpu_job *job, int32_t unit, int32_t head_kv)
+{
+    const smolq_run *run = job->run;
+    const smolq_op *op = job->op;
+    int32_t row = unit * CALL(tokens_of)(op), n_rows = job->n_rows - row < CALL(tokens_of)(op) ? job->n_rows - row : CALL(tokens_of)(op);
+    uint8_t memory[sizeof(CALL(attending)) + 64];
+    CALL(attending) *a = (CALL(attending) *)(void *)(memory + (64 - (uintptr_t)memory % 64));
+    int32_t n = op->n, group = op->n_head / op->n_head_kv, all, done = 0, i, d;
+    a->n = n;
+    for (all = n_rows * group; done < all; done += a->n_queries) { /* as many as fit, of one context */
+        const smolq_kv_layer *kv = &run->kv[row + done / group][op->layer];
+        for (i = 0; i < CALL(QUERIES) && done + i < all; i++) {
+            int32_t at = row + (done + i) / group, head = head_kv * group + (done + i) % group;
+            CALL(query) *query = &a->query[i];
+            if (&run->kv[at][op->layer] != kv) break;
+            query->q = (const float *)(const void *)smolq_row(run, SMOLQ_BUF_Q, at) + (size_t)head * (size_t)n;
+            query->out = (float *)(void *)smolq_row(run, SMOLQ_BUF_ATT, at) + (size_t)head * (size_t)n;
+            query->scale = op->heated ? smolq_mul(op->scale, *(const float *)(const void *)smolq_row(run, SMOLQ_BUF_HEAT, at)) : op->scale;
+            query->end = run->position[at] + 1;
+            query->begin = op->window && query->end > op->window ? query->end - op->window : 0;
+            query->best = a->best[i] = 0;
+        }
+        a->n_queries = i;
+        CALL(attend)(a, kv, (uint64_t)head_kv * (uint64_t)kv->n_cells * kv->head_row_bytes, op->cap);
+        for (i = 0; i < a->n_queries; i++) {
+            CALL(query) *query = &a->query[i];
+            float divide = 1.0f / query->total;
+            if (op->w) {
+                float sink = op->w[head_kv * group + (done + i) % group], best = sink > query->best ? sink : query->best, keep = smolq_exp(query->best - best);
+                divide = keep / CALL(fma1)(query->total, keep, smolq_exp(sink - best));
+            }
+            for (d = 0; d < n; d += 16) CALL(store)(query->out + d, CALL(mul)(CALL(load)(query->out + d), CALL(all)(divide)));
+        }
     }
 }
 
@@ -2762,14 +2935,14 @@ static int CALL(has_kernel)(const smolq_run *run, const smolq_op *op)
     switch (op->kind) {
     case SMOLQ_OP_NORM: case SMOLQ_OP_QUANTIZE: case SMOLQ_OP_MATMUL: case SMOLQ_OP_ROPE: case SMOLQ_OP_GLU: case SMOLQ_OP_MATMUL_EXPERTS: return 1;
     case SMOLQ_OP_KV_STORE:  return op->n % 16 == 0 && run->n_rows > 0 && run->kv[0][op->layer].type != SMOLQ_TYPE_Q8_0;
-    case SMOLQ_OP_ATTENTION: return op->n % 16 == 0;
+    case SMOLQ_OP_ATTENTION: return op->n % 16 == 0 && op->n <= SMOLQ__CPU_HEAD;
     default:                 return 0;
     }
 }
 
 enum { CALL(PANEL) = 16, CALL(EXPERT_ROWS) = 64 };
 
-/* Units: of MATMUL and MATMUL_EXPERTS so many rows, of ATTENTION a token and KV head, of others a token. */
+/* Units: of MATMUL and MATMUL_EXPERTS so many rows, of ATTENTION some tokens and a KV head, of others a token. */
 static uint64_t CALL(units)(const smolq_run *run, const smolq_op *op, int32_t n_rows)
 {
     uint64_t n = 0;
@@ -2783,7 +2956,8 @@ static uint64_t CALL(units)(const smolq_run *run, const smolq_op *op, int32_t n_
         for (i = 0; i < op->n_parts; i++) n += (uint64_t)op->part[i].w->n_rows;
         return (uint64_t)n_rows * (uint64_t)run->program->n_expert_used * ((n + CALL(EXPERT_ROWS) - 1) / CALL(EXPERT_ROWS));
     }
-    return op->kind == SMOLQ_OP_ATTENTION ? (uint64_t)n_rows * (uint64_t)op->n_head_kv : (uint64_t)n_rows;
+    if (op->kind == SMOLQ_OP_ATTENTION) return (uint64_t)((n_rows + CALL(tokens_of)(op) - 1) / CALL(tokens_of)(op)) * (uint64_t)op->n_head_kv;
+    return (uint64_t)n_rows;
 }
 
 /* Panels [begin, end) over all parts. */
@@ -2851,7 +3025,7 @@ static void CALL(share)(const smolq__cpu_job *job, int32_t index)
             case SMOLQ_OP_QUANTIZE:  CALL(quantize)(job->run, op, row, job->n_rows > SMOLQ__CPU_FEW && op->n_seg == 1); break;
             case SMOLQ_OP_ROPE:      CALL(rope)(job->run, op, row); break;
             case SMOLQ_OP_KV_STORE:  CALL(kv_store)(job->run, op, row); break;
-            case SMOLQ_OP_ATTENTION: CALL(attention)(job->run, op, row / op->n_head_kv, row % op->n_head_kv); break;
+            case SMOLQ_OP_ATTENTION: CALL(attention)(job, row / op->n_head_kv, row % op->n_head_kv); break;
             case SMOLQ_OP_GLU:       CALL(glu)(job->run, op, row); break;
             default:                 CALL(experts)(job, u); break;
             }
