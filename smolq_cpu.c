@@ -1708,8 +1708,34 @@ INLINE void CALL(columns)(const CALL(sixteen) *rows, int32_t at, __m512i *c)
     c[2] = _mm512_unpacklo_epi64(d, e);
     c[3] = _mm512_unpackhi_epi64(d, e);
 }
-INLINE __m512i CALL(column)(const CALL(sixteen) *rows, int32_t at) { return _mm512_i32gather_epi32(_mm512_loadu_si512(rows->at), rows->p + at, 1); } /* one dword */
+INLINE __m128i CALL(eight_words)(const uint8_t *p, const int32_t *at)
+{
+    return _mm_setr_epi16((int16_t)smolq_u16_at(p + at[0]), (int16_t)smolq_u16_at(p + at[1]), (int16_t)smolq_u16_at(p + at[2]), (int16_t)smolq_u16_at(p + at[3]),
+                          (int16_t)smolq_u16_at(p + at[4]), (int16_t)smolq_u16_at(p + at[5]), (int16_t)smolq_u16_at(p + at[6]), (int16_t)smolq_u16_at(p + at[7]));
+}
+INLINE lanes CALL(halves)(const CALL(sixteen) *rows, int32_t at) /* an f16 of each */
+{
+    return _mm512_cvtph_ps(_mm256_set_m128i(CALL(eight_words)(rows->p + at, rows->at + 8), CALL(eight_words)(rows->p + at, rows->at)));
+}
+/* What the next step reads: the next blocks of these rows, at their end the first ones of the next rows. */
+INLINE void CALL(fetch_ahead)(const CALL(sixteen) *rows, const smolq_op_part *part, int32_t n_rows, int32_t first)
+{
+    const smolq__type *type = smolq__type_of(part->w->type);
+    int32_t bytes = 256 / type->facts.block_weights * type->facts.block_bytes, r, b;
+    const char *p = (const char *)rows->p + (first + 256 < part->w->n_cols ? (uint64_t)bytes : (uint64_t)n_rows * part->w->row_bytes - (uint64_t)first / 256 * (uint64_t)bytes);
+    for (r = 0; r < 16; r++)
+        for (b = 0; b < bytes + 63; b += 64) _mm_prefetch(p + rows->at[r] + b, _MM_HINT_T0);
+}
 INLINE lanes CALL(low_halves)(__m512i x) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(x)); } /* f16 in the low words */
+INLINE lanes CALL(d_and_fifths)(const CALL(sixteen) *rows, int fifth, __m512i *bits) /* of Q5_0, or d of Q4_0 */
+{
+    __m512i x[4];
+    *bits = _mm512_setzero_si512();
+    if (!fifth) return CALL(halves)(rows, 0);
+    CALL(columns)(rows, 0, x);
+    *bits = _mm512_or_si512(_mm512_srli_epi32(x[0], 16), _mm512_slli_epi32(x[1], 16));
+    return CALL(low_halves)(x[0]);
+}
 
 
 #if !defined(SMOLQ__CPU_AMX)
@@ -1778,7 +1804,7 @@ INLINE void CALL(panel_q6_k)(CALL(panel) *panel, const CALL(sixteen) *rows)
     __m512i sc[4], a[4], b[4], h[4];
     int32_t part, g, i;
     CALL(columns)(rows, 192, sc);
-    CALL(store)(panel->d[0], CALL(low_halves)(_mm512_srli_epi32(CALL(column)(rows, 206), 16)));
+    CALL(store)(panel->d[0], CALL(halves)(rows, 208));
     UNROLL for (i = 0; i < 16; i++) _mm512_storeu_si512(panel->scale[i], _mm512_srai_epi32(_mm512_slli_epi32(sc[i / 4], (unsigned)(24 - 8 * (i % 4))), 24));
     UNROLL for (part = 0; part < 4; part++) { /* half n of the block, half s of each 32 */
         int32_t n = part >> 1, s = part & 1;
@@ -1829,7 +1855,7 @@ INLINE void CALL(panel_q8_0)(CALL(panel) *panel, int32_t b, const CALL(sixteen) 
 {
     __m512i x[8];
     int32_t i;
-    CALL(store)(panel->d[b], CALL(low_halves)(CALL(column)(rows, 0)));
+    CALL(store)(panel->d[b], CALL(halves)(rows, 0));
     CALL(columns)(rows, 2, x);
     CALL(columns)(rows, 18, x + 4);
     UNROLL for (i = 0; i < 8; i++) CALL(put_dwords)(panel, 8 * b + i, x[i]);
@@ -1837,9 +1863,9 @@ INLINE void CALL(panel_q8_0)(CALL(panel) *panel, int32_t b, const CALL(sixteen) 
 INLINE void CALL(panel_q45_0)(CALL(panel) *panel, int32_t b, const CALL(sixteen) *rows, int fifth)
 {
     const __m512i m4 = DWORDS(0x0f0f0f0f), offset = DWORDS(fifth ? 0x10101010 : 0x08080808);
-    __m512i x[4], qh = fifth ? CALL(column)(rows, 2) : _mm512_setzero_si512();
+    __m512i x[4], qh;
     int32_t i, high;
-    CALL(store)(panel->d[b], CALL(low_halves)(CALL(column)(rows, 0)));
+    CALL(store)(panel->d[b], CALL(d_and_fifths)(rows, fifth, &qh));
     CALL(columns)(rows, fifth ? 6 : 2, x);
     UNROLL for (i = 0; i < 4; i++)
         UNROLL for (high = 0; high < 2; high++) { /* weights 16 * high + 4 * i and on */
@@ -1871,9 +1897,7 @@ INLINE void CALL(panel_32)(CALL(panel) *panel, int32_t b, const CALL(sixteen) *r
 static void CALL(fill_panel)(CALL(panel) *panel, const CALL(sixteen) *rows, const smolq__type *type, int32_t n)
 {
     CALL(sixteen) at = *rows;
-    int32_t b, r, k, bytes = type->facts.block_bytes;
-    for (r = 0; r < 16; r++)
-        for (b = 0; b < 256 / type->facts.block_weights * bytes; b += 64) _mm_prefetch((const char *)rows->p + rows->at[r] + 256 + b, _MM_HINT_T0);
+    int32_t b, k, bytes = type->facts.block_bytes;
     if (type->facts.group == 256) {
         switch (type->id) {
         case SMOLQ_TYPE_Q4_K: CALL(panel_q45_k)(panel, rows, 0); break;
@@ -2010,6 +2034,7 @@ static void CALL(many)(const smolq_run *run, const smolq_op_part *part, int32_t 
         memset(c, 0, sizeof c);
         for (first = 0, at = 0; first < n_cols; first += 256, at += record) {
             rows.p = part->w->data + (uint64_t)row * part->w->row_bytes + (size_t)first / block * bytes;
+            CALL(fetch_ahead)(&rows, part, 16, first);
             CALL(fill_panel)(&panel, &rows, type, n_cols - first < 256 ? n_cols - first : 256);
             for (t = 0; t < n_tile; t += CALL(TOKENS)) {
                 const int32_t *x = (const int32_t *)(const void *)(smolq__cpu_record(&CALL(layout), run, part->in, (tile + t) / CALL(TOKENS)) + at);
@@ -2120,7 +2145,7 @@ INLINE void CALL(tiles_q6_k)(CALL(tiles) *t, int32_t half, const CALL(sixteen) *
     __m512i sc[4], a[4], b[4], h[4];
     int32_t part, g, i;
     CALL(columns)(rows, 192, sc);
-    CALL(store)(t->d[half][0], CALL(low_halves)(_mm512_srli_epi32(CALL(column)(rows, 206), 16)));
+    CALL(store)(t->d[half][0], CALL(halves)(rows, 208));
     UNROLL for (part = 0; part < 4; part++) { /* half n of the block, half s of each 32 */
         int32_t n = part >> 1, s = part & 1;
         CALL(columns)(rows, n * 64 + s * 16, a);
@@ -2193,7 +2218,7 @@ INLINE void CALL(tile_q8_0)(CALL(tiles) *t, int32_t half, int32_t b, const CALL(
 {
     __m512i x[8];
     int32_t i;
-    CALL(store)(t->d[half][b], CALL(low_halves)(CALL(column)(rows, 0)));
+    CALL(store)(t->d[half][b], CALL(halves)(rows, 0));
     CALL(columns)(rows, 2, x);
     CALL(columns)(rows, 18, x + 4);
     UNROLL for (i = 0; i < 8; i++) CALL(tile_of_bytes)(t->w[half][b], i, x[i]);
@@ -2207,10 +2232,10 @@ INLINE void CALL(tile_q45_0)(CALL(tiles) *t, int32_t half, int32_t b, const CALL
         0x0000, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0, 0x4100, 0x4110, 0x4120, 0x4130, 0x4140, 0x4150, 0x4160, 0x4170
     };
     const __m512i table = _mm512_loadu_si512(levels), m4 = DWORDS(0x000f000f), from_8 = DWORDS(0x00080008);
-    __m512i x[4], qh = fifth ? CALL(column)(rows, 2) : _mm512_setzero_si512();
+    __m512i x[4], qh;
     uint8_t *tile = t->w[half][b];
     int32_t i, high;
-    CALL(store)(t->d[half][b], CALL(low_halves)(CALL(column)(rows, 0)));
+    CALL(store)(t->d[half][b], CALL(d_and_fifths)(rows, fifth, &qh));
     CALL(columns)(rows, fifth ? 6 : 2, x);
     UNROLL for (i = 0; i < 4; i++)
         UNROLL for (high = 0; high < 2; high++) { /* weights e .. e+3 */
@@ -2252,9 +2277,7 @@ INLINE void CALL(tile_32)(CALL(tiles) *t, int32_t half, int32_t b, const CALL(si
 static void CALL(fill_tiles)(CALL(tiles) *t, int32_t half, const CALL(sixteen) *rows, const smolq__type *type, int32_t n)
 {
     CALL(sixteen) at = *rows;
-    int32_t b, r, bytes = type->facts.block_bytes;
-    for (r = 0; r < 16; r++)
-        for (b = 0; b < 256 / type->facts.block_weights * bytes; b += 64) _mm_prefetch((const char *)rows->p + rows->at[r] + 512 + b, _MM_HINT_T0);
+    int32_t b, bytes = type->facts.block_bytes;
     if (type->facts.group == 256) {
         switch (type->id) {
         case SMOLQ_TYPE_Q4_K: CALL(tiles_q45_k)(t, half, rows, 0); break;
@@ -2502,6 +2525,7 @@ static void CALL(many)(const smolq_run *run, const smolq_op_part *part, int32_t 
             int32_t length = n_cols - first < 256 ? n_cols - first : 256;
             for (half = 0; half < (type->facts.group == 256 ? halves : 2); half++) {
                 rows[half].p = part->w->data + (uint64_t)row * part->w->row_bytes + (size_t)first / block * bytes;
+                CALL(fetch_ahead)(&rows[half], part, 32, first);
                 CALL(fill_tiles)(t, half, &rows[half], type, length);
             }
             if (type->id == SMOLQ_TYPE_Q4_K || type->id == SMOLQ_TYPE_Q5_K) CALL(multiply_256)(t, x, stride, n_tiles, halves, 3, 1);
