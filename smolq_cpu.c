@@ -603,12 +603,19 @@ SMOLQ_API const smolq_backend *smolq_backend_cpu(void) { return &smolq__cpu_back
  *   lanes_half   sixteen f16 at p, lanes_brain    sixteen bf16 at p
  *   lanes_fold   8, 4, 2, 1 apart, as smolq_fold
  *   lanes_pow2   x * 2^n by adding to the exponent bits, n whole
- * bytes          32 bytes; ints: eight int32; words: sixteen int16, all in one 256-bit register
- *   dot_bytes    acc + sums of four products of unsigned and signed bytes, by way of words: 2 * 255 * 127 must not be reached (|w| <= 128)
- *   dot_words    acc + sums of two products of words */
+ *   dot_words    acc + sums of two products of words (eight int32, sixteen int16 each, in one 256-bit register)
+ *
+ * codes          32 bytes, as blocks are unpacked in; where sixteen are asked for they are the first ones, and what is behind them does not matter
+ *   code_load    32 bytes at p                     code_twice  16 bytes at p, then the same again
+ *   code_join    four times eight bytes            code_all    one byte 32 times
+ *   code_left    x << n in each byte; what comes from the neighbor is undefined, so mask it; code_right likewise
+ *   code_nibbles the low nibbles of 16 bytes at p, then the high ones
+ *   code_pick    values[x], 16 bytes at values, x < 16
+ *   code_bits    0xff where a bit of 32 is set, the lowest first */
 
 #define INLINE  static inline __attribute__((always_inline, unused))
 #define lanes   SMOLQ__CPU(lanes)
+#define codes   SMOLQ__CPU(codes)
 #define CALL(x) SMOLQ__CPU(x)
 #define UNROLL  SMOLQ__CPU_UNROLL
 
@@ -712,6 +719,34 @@ INLINE float CALL(most)(lanes x)
 INLINE __m256i CALL(dot_words)(__m256i acc, __m256i a, __m256i b) { return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)); }
 #endif
 
+/* The same for all of x86: AVX-512 has no better ones for 32 bytes. */
+typedef __m256i codes;
+#define LOAD128(p) _mm_loadu_si128((const __m128i *)(const void *)(p))
+#define LOAD256(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
+#define TWICE(x)   _mm256_broadcastsi128_si256(x)
+INLINE codes CALL(code_load)(const uint8_t *p) { return LOAD256(p); }
+INLINE codes CALL(code_twice)(const uint8_t *p) { return TWICE(LOAD128(p)); }
+INLINE codes CALL(code_join)(uint64_t a, uint64_t b, uint64_t c, uint64_t d) { return _mm256_setr_epi64x((int64_t)a, (int64_t)b, (int64_t)c, (int64_t)d); }
+INLINE codes CALL(code_all)(int32_t x) { return _mm256_set1_epi8((int8_t)x); }
+INLINE codes CALL(code_and)(codes a, codes b) { return _mm256_and_si256(a, b); }
+INLINE codes CALL(code_or)(codes a, codes b) { return _mm256_or_si256(a, b); }
+INLINE codes CALL(code_xor)(codes a, codes b) { return _mm256_xor_si256(a, b); }
+INLINE codes CALL(code_add)(codes a, codes b) { return _mm256_add_epi8(a, b); }
+INLINE codes CALL(code_sub)(codes a, codes b) { return _mm256_sub_epi8(a, b); }
+INLINE codes CALL(code_left)(codes x, int32_t n) { return _mm256_slli_epi16(x, n); }
+INLINE codes CALL(code_right)(codes x, int32_t n) { return _mm256_srli_epi16(x, n); }
+INLINE codes CALL(code_nibbles)(const uint8_t *p)
+{
+    __m128i v = LOAD128(p);
+    return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(v, 4), v), _mm256_set1_epi8(15));
+}
+INLINE codes CALL(code_pick)(const int8_t *values, codes x) { return _mm256_shuffle_epi8(TWICE(LOAD128(values)), x); }
+INLINE codes CALL(code_bits)(uint32_t bits)
+{
+    const __m256i spread = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303), bit = _mm256_set1_epi64x((int64_t)0x8040201008040201u);
+    return _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32((int32_t)bits), spread), bit), bit);
+}
+
 /* n <= 16 floats, +0 behind them */
 INLINE lanes CALL(load_some)(const float *p, int32_t n)
 {
@@ -793,19 +828,17 @@ INLINE void CALL(float_rows)(int32_t type, const uint8_t *const *w, int32_t n_co
 /* ---- blocks in registers: what each format contributes ----
  *
  * code[j] holds 32 weights: levels plus `offset` as unsigned bytes, or, where is_signed, the levels themselves.  In blocks of 256, scale[j] holds for each of
- * the 16 pairs that a product of bytes leaves the scale of its run, scales the same as 16 words in their order, and mins likewise. */
+ * the 16 pairs that a product of bytes leaves the scale of its run, scales the same as 16 words in their order, and mins likewise.  Formats state scales as
+ * signed bytes, one for each run: runs_32 and least_32 take eight, lowest first, runs_16 and least_16 sixteen. */
 typedef struct CALL(block) {
-    __m256i code[8], scale[8], scales, mins;
+    codes   code[8];
+    __m256i scale[8], scales, mins;
 } CALL(block);
 
 #define PAIR_MASK(a, b) _mm256_set_m128i(_mm_set1_epi16((int16_t)((2 * (b) + 1) * 256 + 2 * (b))), _mm_set1_epi16((int16_t)((2 * (a) + 1) * 256 + 2 * (a))))
-#define LOAD128(p) _mm_loadu_si128((const __m128i *)(const void *)(p))
-#define LOAD256(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
-#define TWICE(x)   _mm256_broadcastsi128_si256(x)
-
-/* Scales of runs of 32 as 8 words: scale[] and scales from them. */
-INLINE void CALL(runs_32)(CALL(block) *b, __m128i words)
+INLINE void CALL(runs_32)(CALL(block) *b, uint64_t bytes)
 {
+    __m128i words = _mm_cvtepi8_epi16(_mm_cvtsi64_si128((int64_t)bytes));
     __m256i both = TWICE(words);
     b->scale[0] = _mm256_shuffle_epi8(both, PAIR_MASK(0, 0));
     b->scale[1] = _mm256_shuffle_epi8(both, PAIR_MASK(1, 1));
@@ -817,10 +850,9 @@ INLINE void CALL(runs_32)(CALL(block) *b, __m128i words)
     b->scale[7] = _mm256_shuffle_epi8(both, PAIR_MASK(7, 7));
     b->scales = _mm256_set_m128i(_mm_unpackhi_epi16(words, words), _mm_unpacklo_epi16(words, words));
 }
-
-/* Scales of runs of 16 as 16 words. */
-INLINE void CALL(runs_16)(CALL(block) *b, __m256i words)
+INLINE void CALL(runs_16)(CALL(block) *b, codes bytes)
 {
+    __m256i words = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(bytes));
     __m256i low = TWICE(_mm256_castsi256_si128(words)), high = TWICE(_mm256_extracti128_si256(words, 1));
     b->scale[0] = _mm256_shuffle_epi8(low, PAIR_MASK(0, 1));
     b->scale[1] = _mm256_shuffle_epi8(low, PAIR_MASK(2, 3));
@@ -832,64 +864,69 @@ INLINE void CALL(runs_16)(CALL(block) *b, __m256i words)
     b->scale[7] = _mm256_shuffle_epi8(high, PAIR_MASK(6, 7));
     b->scales = words;
 }
+#undef PAIR_MASK
+INLINE void CALL(least_32)(CALL(block) *b, uint64_t bytes)
+{
+    __m128i words = _mm_cvtepi8_epi16(_mm_cvtsi64_si128((int64_t)bytes));
+    b->mins = _mm256_set_m128i(_mm_unpackhi_epi16(words, words), _mm_unpacklo_epi16(words, words));
+}
+INLINE void CALL(least_16)(CALL(block) *b, codes bytes) { b->mins = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(bytes)); }
 
 /* Q4_K and Q5_K: eight 6-bit scales and minimums (see smolq__scales_6_bit). */
 INLINE void CALL(scales_6_bit)(CALL(block) *b, const uint8_t *s)
 {
     uint32_t a = smolq_u32_at(s), m = smolq_u32_at(s + 4), high = smolq_u32_at(s + 8);
-    __m128i mins;
-    CALL(runs_32)(b, _mm_cvtepu8_epi16(_mm_set_epi32(0, 0, (int32_t)((high & 0x0f0f0f0fu) | (a >> 6 & 0x03030303u) << 4), (int32_t)(a & 0x3f3f3f3fu))));
-    mins = _mm_cvtepu8_epi16(_mm_set_epi32(0, 0, (int32_t)((high >> 4 & 0x0f0f0f0fu) | (m >> 6 & 0x03030303u) << 4), (int32_t)(m & 0x3f3f3f3fu)));
-    b->mins = _mm256_set_m128i(_mm_unpackhi_epi16(mins, mins), _mm_unpacklo_epi16(mins, mins));
+    CALL(runs_32)(b, (a & 0x3f3f3f3fu) | (uint64_t)((high & 0x0f0f0f0fu) | (a >> 6 & 0x03030303u) << 4) << 32);
+    CALL(least_32)(b, (m & 0x3f3f3f3fu) | (uint64_t)((high >> 4 & 0x0f0f0f0fu) | (m >> 6 & 0x03030303u) << 4) << 32);
 }
 
 INLINE void CALL(block_q4_k)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
 {
     const smolq_block_q4_k *q = (const smolq_block_q4_k *)p;
-    const __m256i nibble = _mm256_set1_epi8(15);
+    const codes nibble = CALL(code_all)(15);
     int32_t k;
     *d = CALL(half1)(q->d);
     *dmin = -CALL(half1)(q->dmin);
     CALL(scales_6_bit)(b, q->scales);
     UNROLL for (k = 0; k < 4; k++) {
-        __m256i v = LOAD256(q->qs + 32 * k);
-        b->code[2 * k] = _mm256_and_si256(v, nibble);
-        b->code[2 * k + 1] = _mm256_and_si256(_mm256_srli_epi16(v, 4), nibble);
+        codes v = CALL(code_load)(q->qs + 32 * k);
+        b->code[2 * k] = CALL(code_and)(v, nibble);
+        b->code[2 * k + 1] = CALL(code_and)(CALL(code_right)(v, 4), nibble);
     }
 }
 
 INLINE void CALL(block_q5_k)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
 {
     const smolq_block_q5_k *q = (const smolq_block_q5_k *)p;
-    const __m256i nibble = _mm256_set1_epi8(15), fifth = _mm256_set1_epi8(16), high = LOAD256(q->qh);
+    const codes nibble = CALL(code_all)(15), fifth = CALL(code_all)(16), high = CALL(code_load)(q->qh);
     int32_t k;
     *d = CALL(half1)(q->d);
     *dmin = -CALL(half1)(q->dmin);
     CALL(scales_6_bit)(b, q->scales);
     UNROLL for (k = 0; k < 4; k++) {
-        __m256i v = LOAD256(q->qs + 32 * k);
-        __m256i h0 = k < 2 ? _mm256_slli_epi16(high, 4 - 2 * k) : _mm256_srli_epi16(high, 2 * k - 4);         /* bit 2k to bit 4 */
-        __m256i h1 = 2 * k + 1 < 4 ? _mm256_slli_epi16(high, 3 - 2 * k) : _mm256_srli_epi16(high, 2 * k - 3); /* bit 2k + 1 */
-        b->code[2 * k] = _mm256_or_si256(_mm256_and_si256(v, nibble), _mm256_and_si256(h0, fifth));
-        b->code[2 * k + 1] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(v, 4), nibble), _mm256_and_si256(h1, fifth));
+        codes v = CALL(code_load)(q->qs + 32 * k);
+        codes h0 = k < 2 ? CALL(code_left)(high, 4 - 2 * k) : CALL(code_right)(high, 2 * k - 4);         /* bit 2k to bit 4 */
+        codes h1 = 2 * k + 1 < 4 ? CALL(code_left)(high, 3 - 2 * k) : CALL(code_right)(high, 2 * k - 3); /* bit 2k + 1 */
+        b->code[2 * k] = CALL(code_or)(CALL(code_and)(v, nibble), CALL(code_and)(h0, fifth));
+        b->code[2 * k + 1] = CALL(code_or)(CALL(code_and)(CALL(code_right)(v, 4), nibble), CALL(code_and)(h1, fifth));
     }
 }
 
 INLINE void CALL(block_q6_k)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
 {
     const smolq_block_q6_k *q = (const smolq_block_q6_k *)p;
-    const __m256i nibble = _mm256_set1_epi8(15), top = _mm256_set1_epi8(48);
+    const codes nibble = CALL(code_all)(15), top = CALL(code_all)(48);
     int32_t h;
     *d = CALL(half1)(q->d);
     *dmin = 0;
-    CALL(runs_16)(b, _mm256_cvtepi8_epi16(LOAD128(q->scales)));
-    b->mins = _mm256_setzero_si256();
+    CALL(runs_16)(b, CALL(code_twice)(q->scales));
+    CALL(least_16)(b, CALL(code_all)(0));
     UNROLL for (h = 0; h < 2; h++) {
-        __m256i l0 = LOAD256(q->ql + 64 * h), l1 = LOAD256(q->ql + 64 * h + 32), high = LOAD256(q->qh + 32 * h);
-        b->code[4 * h] = _mm256_or_si256(_mm256_and_si256(l0, nibble), _mm256_and_si256(_mm256_slli_epi16(high, 4), top));
-        b->code[4 * h + 1] = _mm256_or_si256(_mm256_and_si256(l1, nibble), _mm256_and_si256(_mm256_slli_epi16(high, 2), top));
-        b->code[4 * h + 2] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(l0, 4), nibble), _mm256_and_si256(high, top));
-        b->code[4 * h + 3] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(l1, 4), nibble), _mm256_and_si256(_mm256_srli_epi16(high, 2), top));
+        codes l0 = CALL(code_load)(q->ql + 64 * h), l1 = CALL(code_load)(q->ql + 64 * h + 32), high = CALL(code_load)(q->qh + 32 * h);
+        b->code[4 * h] = CALL(code_or)(CALL(code_and)(l0, nibble), CALL(code_and)(CALL(code_left)(high, 4), top));
+        b->code[4 * h + 1] = CALL(code_or)(CALL(code_and)(l1, nibble), CALL(code_and)(CALL(code_left)(high, 2), top));
+        b->code[4 * h + 2] = CALL(code_or)(CALL(code_and)(CALL(code_right)(l0, 4), nibble), CALL(code_and)(high, top));
+        b->code[4 * h + 3] = CALL(code_or)(CALL(code_and)(CALL(code_right)(l1, 4), nibble), CALL(code_and)(CALL(code_right)(high, 2), top));
     }
 }
 
@@ -897,19 +934,19 @@ INLINE void CALL(block_q6_k)(CALL(block) *b, const uint8_t *p, float *d, float *
 INLINE void CALL(block_any)(CALL(block) *b, const smolq__type *type, const uint8_t *p, float *d, float *dmin)
 {
     smolq__levels l;
-    int16_t scales[16], mins[16];
+    uint8_t scales[16], mins[16];
     int32_t j, per_run;
     type->levels(p, &l);
     per_run = 16 / l.n_runs;
     *d = l.d[0];
     *dmin = l.has_least ? l.dmin : 0;
     for (j = 0; j < 16; j++) {
-        scales[j] = l.scale[j / per_run];
+        scales[j] = (uint8_t)l.scale[j / per_run];
         mins[j] = l.has_least ? l.least[j / per_run] : 0;
     }
-    CALL(runs_16)(b, LOAD256(scales));
-    b->mins = LOAD256(mins);
-    for (j = 0; j < 8; j++) b->code[j] = LOAD256(l.q + 32 * j);
+    CALL(runs_16)(b, CALL(code_twice)(scales));
+    CALL(least_16)(b, CALL(code_twice)(mins));
+    for (j = 0; j < 8; j++) b->code[j] = CALL(code_load)((const uint8_t *)l.q + 32 * j);
 }
 
 INLINE void CALL(block_256)(CALL(block) *b, const smolq__type *type, const uint8_t *p, float *d, float *dmin)
@@ -978,31 +1015,20 @@ INLINE void CALL(rows_256)(int32_t id, const smolq__type *type, const uint8_t *c
 
 /* ---- blocks of 32 ---- */
 
-INLINE __m256i CALL(nibbles)(const uint8_t *qs)
-{
-    __m128i v = LOAD128(qs);
-    return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(v, 4), v), _mm256_set1_epi8(15));
-}
-INLINE __m256i CALL(fifth_bits)(const uint8_t *qh) /* 32 bits to 0 or 16 in their bytes */
-{
-    const __m256i spread = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303), bit = _mm256_set1_epi64x((int64_t)0x8040201008040201u);
-    __m256i k = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32((int32_t)smolq_u32_at(qh)), spread), bit);
-    return _mm256_and_si256(_mm256_cmpeq_epi8(k, bit), _mm256_set1_epi8(16));
-}
-INLINE __m256i CALL(look_up)(const int8_t *values, __m256i nibbles) { return _mm256_shuffle_epi8(TWICE(LOAD128(values)), nibbles); }
+INLINE codes CALL(fifth)(codes nibbles, const uint8_t *qh) { return CALL(code_or)(nibbles, CALL(code_and)(CALL(code_bits)(smolq_u32_at(qh)), CALL(code_all)(16))); }
 
 /* 32 levels (plus offset_32), their scale and minimum. */
-INLINE __m256i CALL(block_32)(int32_t id, const uint8_t *p, float *d, float *m)
+INLINE codes CALL(block_32)(int32_t id, const uint8_t *p, float *d, float *m)
 {
     *m = 0;
     switch (id) {
-    case SMOLQ_TYPE_Q4_0:   *d = CALL(half1)(p); return CALL(nibbles)(p + 2);
-    case SMOLQ_TYPE_Q4_1:   *d = CALL(half1)(p); *m = CALL(half1)(p + 2); return CALL(nibbles)(p + 4);
-    case SMOLQ_TYPE_Q5_0:   *d = CALL(half1)(p); return _mm256_or_si256(CALL(nibbles)(p + 6), CALL(fifth_bits)(p + 2));
-    case SMOLQ_TYPE_Q5_1:   *d = CALL(half1)(p); *m = CALL(half1)(p + 2); return _mm256_or_si256(CALL(nibbles)(p + 8), CALL(fifth_bits)(p + 4));
-    case SMOLQ_TYPE_Q8_0:   *d = CALL(half1)(p); return LOAD256(p + 2);
-    case SMOLQ_TYPE_IQ4_NL: *d = CALL(half1)(p); return CALL(look_up)(smolq_iq4_values, CALL(nibbles)(p + 2));
-    default:                *d = smolq_e8m0_half(p[0]); return CALL(look_up)(smolq_fp4_values, CALL(nibbles)(p + 1)); /* MXFP4 */
+    case SMOLQ_TYPE_Q4_0:   *d = CALL(half1)(p); return CALL(code_nibbles)(p + 2);
+    case SMOLQ_TYPE_Q4_1:   *d = CALL(half1)(p); *m = CALL(half1)(p + 2); return CALL(code_nibbles)(p + 4);
+    case SMOLQ_TYPE_Q5_0:   *d = CALL(half1)(p); return CALL(fifth)(CALL(code_nibbles)(p + 6), p + 2);
+    case SMOLQ_TYPE_Q5_1:   *d = CALL(half1)(p); *m = CALL(half1)(p + 2); return CALL(fifth)(CALL(code_nibbles)(p + 8), p + 4);
+    case SMOLQ_TYPE_Q8_0:   *d = CALL(half1)(p); return CALL(code_load)(p + 2);
+    case SMOLQ_TYPE_IQ4_NL: *d = CALL(half1)(p); return CALL(code_pick)(smolq_iq4_values, CALL(code_nibbles)(p + 2));
+    default:                *d = smolq_e8m0_half(p[0]); return CALL(code_pick)(smolq_fp4_values, CALL(code_nibbles)(p + 1)); /* MXFP4 */
     }
 }
 INLINE int32_t CALL(offset_32)(int32_t id) { return id == SMOLQ_TYPE_Q4_0 ? 8 : id == SMOLQ_TYPE_Q5_0 ? 16 : 0; }
@@ -2596,9 +2622,9 @@ static void CALL(share)(const smolq__cpu_job *job, int32_t index)
 #undef TWICE
 #undef LOAD256
 #undef LOAD128
-#undef PAIR_MASK
 #undef UNROLL
 #undef CALL
+#undef codes
 #undef lanes
 #undef INLINE
 #endif
