@@ -226,6 +226,14 @@ static int smolq__cpu_has_amx(void)
 }
 #  endif
 
+/* Shuffles within 16 bytes, twice: everywhere word j; word 2j in the first half and word 2j + 1 in the second.  Tables, since GCC would compute them anew. */
+#  define SMOLQ__CPU_FOUR(j) 2 * (j), 2 * (j) + 1, 2 * (j), 2 * (j) + 1, 2 * (j), 2 * (j) + 1, 2 * (j), 2 * (j) + 1
+#  define SMOLQ__CPU_WORDS(i, j) { SMOLQ__CPU_FOUR(i), SMOLQ__CPU_FOUR(i), SMOLQ__CPU_FOUR(j), SMOLQ__CPU_FOUR(j) }
+static const uint8_t smolq__cpu_word_twice[8][32] = {
+    SMOLQ__CPU_WORDS(0, 0), SMOLQ__CPU_WORDS(1, 1), SMOLQ__CPU_WORDS(2, 2), SMOLQ__CPU_WORDS(3, 3), SMOLQ__CPU_WORDS(4, 4), SMOLQ__CPU_WORDS(5, 5), SMOLQ__CPU_WORDS(6, 6), SMOLQ__CPU_WORDS(7, 7)
+};
+static const uint8_t smolq__cpu_word_pair[4][32] = { SMOLQ__CPU_WORDS(0, 1), SMOLQ__CPU_WORDS(2, 3), SMOLQ__CPU_WORDS(4, 5), SMOLQ__CPU_WORDS(6, 7) };
+
 #  define SMOLQ__CPU_BODY
 #  define SMOLQ__CPU_SUFFIX avx2
 #  define SMOLQ__CPU_AVX2
@@ -816,12 +824,18 @@ INLINE codes CALL(code_carried)(codes x) /* 3x / 256 by averages that round up, 
     __m256i no = _mm256_xor_si256(x, _mm256_set1_epi8(-1)), half = _mm256_avg_epu8(no, _mm256_set1_epi8(-1));
     return _mm256_and_si256(_mm256_srli_epi16(_mm256_xor_si256(_mm256_avg_epu8(no, half), _mm256_set1_epi8(-1)), 6), _mm256_set1_epi8(3));
 }
-INLINE void CALL(code_store)(uint8_t *p, codes x) { _mm256_storeu_si256((__m256i *)(void *)p, x); }
+INLINE void CALL(code_store)(uint8_t *p, codes x)
+{
+    _mm256_storeu_si256((__m256i *)(void *)p, x);
+#if defined(__GNUC__)
+    __asm__("" : "+m"(*(uint8_t (*)[32])p)); /* or GCC takes what is loaded from there byte by byte out of the register, at twice the time */
+#endif
+}
 INLINE void CALL(code_zip)(uint16_t *p, codes low, codes high)
 {
     __m256i a = _mm256_unpacklo_epi8(low, high), b = _mm256_unpackhi_epi8(low, high);
-    _mm256_storeu_si256((__m256i *)(void *)p, _mm256_permute2x128_si256(a, b, 0x20));
-    _mm256_storeu_si256((__m256i *)(void *)(p + 16), _mm256_permute2x128_si256(a, b, 0x31));
+    CALL(code_store)((uint8_t *)p, _mm256_permute2x128_si256(a, b, 0x20));
+    CALL(code_store)((uint8_t *)(p + 16), _mm256_permute2x128_si256(a, b, 0x31));
 }
 INLINE codes CALL(dword_all)(uint32_t x) { return _mm256_set1_epi32((int32_t)x); }
 INLINE codes CALL(dword_join)(uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t e, uint32_t f, uint32_t g, uint32_t h)
@@ -952,36 +966,22 @@ typedef struct CALL(block) {
     __m256i scale[8], scales, mins;
 } CALL(block);
 
-#define PAIR_MASK(a, b) _mm256_set_m128i(_mm_set1_epi16((int16_t)((2 * (b) + 1) * 256 + 2 * (b))), _mm_set1_epi16((int16_t)((2 * (a) + 1) * 256 + 2 * (a))))
 INLINE void CALL(runs_32)(CALL(block) *b, uint64_t bytes)
 {
     __m128i words = _mm_cvtepi8_epi16(_mm_cvtsi64_si128((int64_t)bytes));
     __m256i both = TWICE(words);
-    b->scale[0] = _mm256_shuffle_epi8(both, PAIR_MASK(0, 0));
-    b->scale[1] = _mm256_shuffle_epi8(both, PAIR_MASK(1, 1));
-    b->scale[2] = _mm256_shuffle_epi8(both, PAIR_MASK(2, 2));
-    b->scale[3] = _mm256_shuffle_epi8(both, PAIR_MASK(3, 3));
-    b->scale[4] = _mm256_shuffle_epi8(both, PAIR_MASK(4, 4));
-    b->scale[5] = _mm256_shuffle_epi8(both, PAIR_MASK(5, 5));
-    b->scale[6] = _mm256_shuffle_epi8(both, PAIR_MASK(6, 6));
-    b->scale[7] = _mm256_shuffle_epi8(both, PAIR_MASK(7, 7));
+    int32_t j;
+    UNROLL for (j = 0; j < 8; j++) b->scale[j] = _mm256_shuffle_epi8(both, LOAD256(smolq__cpu_word_twice[j]));
     b->scales = _mm256_set_m128i(_mm_unpackhi_epi16(words, words), _mm_unpacklo_epi16(words, words));
 }
 INLINE void CALL(runs_16)(CALL(block) *b, codes bytes)
 {
     __m256i words = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(bytes));
     __m256i low = TWICE(_mm256_castsi256_si128(words)), high = TWICE(_mm256_extracti128_si256(words, 1));
-    b->scale[0] = _mm256_shuffle_epi8(low, PAIR_MASK(0, 1));
-    b->scale[1] = _mm256_shuffle_epi8(low, PAIR_MASK(2, 3));
-    b->scale[2] = _mm256_shuffle_epi8(low, PAIR_MASK(4, 5));
-    b->scale[3] = _mm256_shuffle_epi8(low, PAIR_MASK(6, 7));
-    b->scale[4] = _mm256_shuffle_epi8(high, PAIR_MASK(0, 1));
-    b->scale[5] = _mm256_shuffle_epi8(high, PAIR_MASK(2, 3));
-    b->scale[6] = _mm256_shuffle_epi8(high, PAIR_MASK(4, 5));
-    b->scale[7] = _mm256_shuffle_epi8(high, PAIR_MASK(6, 7));
+    int32_t j;
+    UNROLL for (j = 0; j < 8; j++) b->scale[j] = _mm256_shuffle_epi8(j < 4 ? low : high, LOAD256(smolq__cpu_word_pair[j % 4]));
     b->scales = words;
 }
-#undef PAIR_MASK
 INLINE void CALL(least_32)(CALL(block) *b, uint64_t bytes)
 {
     __m128i words = _mm_cvtepi8_epi16(_mm_cvtsi64_si128((int64_t)bytes));
@@ -1158,6 +1158,21 @@ INLINE void CALL(odd_scales)(CALL(block) *b, const uint8_t *p)
     CALL(runs_16)(b, CALL(code_or)(CALL(code_add)(s, s), CALL(code_all)(1)));
 }
 
+/* Entries of codebooks.  Indices in words go as integers of four: loads are what there is too little of. */
+INLINE codes CALL(four_entries)(const uint64_t *grid, const uint16_t *index)
+{
+    uint64_t i;
+    memcpy(&i, index, sizeof i);
+    return CALL(code_join)(grid[i & 0xffff], grid[i >> 16 & 0xffff], grid[i >> 32 & 0xffff], grid[i >> 48]);
+}
+INLINE codes CALL(eight_entries)(const uint32_t *grid, const uint16_t *index)
+{
+    uint64_t i, k;
+    memcpy(&i, index, sizeof i);
+    memcpy(&k, index + 4, sizeof k);
+    return CALL(dword_join)(grid[i & 0xffff], grid[i >> 16 & 0xffff], grid[i >> 32 & 0xffff], grid[i >> 48], grid[k & 0xffff], grid[k >> 16 & 0xffff], grid[k >> 32 & 0xffff], grid[k >> 48]);
+}
+
 INLINE void CALL(block_iq2_xxs)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
 {
     const smolq_block_iq2_xxs *q = (const smolq_block_iq2_xxs *)p;
@@ -1192,13 +1207,13 @@ INLINE void CALL(block_iq2_s)(CALL(block) *b, const uint8_t *p, float *d, float 
 {
     const smolq_block_iq2_s *q = (const smolq_block_iq2_s *)p;
     const uint64_t *grid = smolq__cpu_tables.iq2_s;
-    uint16_t index[32], *at = index;
+    uint16_t index[32];
     int32_t j;
     *d = CALL(half1)(q->d) * 0.125f;
     *dmin = 0;
     CALL(odd_scales)(b, q->scales);
     CALL(code_zip)(index, CALL(code_load)(q->qs), CALL(code_pairs)(smolq_u64_at(q->qh)));
-    UNROLL for (j = 0; j < 8; j++, at += 4) b->code[j] = CALL(code_join)(grid[at[0]], grid[at[1]], grid[at[2]], grid[at[3]]);
+    UNROLL for (j = 0; j < 8; j++) b->code[j] = CALL(four_entries)(grid, index + 4 * j);
     CALL(flip_by)(b, q->signs);
 }
 
@@ -1222,15 +1237,14 @@ INLINE void CALL(block_iq3_s)(CALL(block) *b, const uint8_t *p, float *d, float 
     const smolq_block_iq3_s *q = (const smolq_block_iq3_s *)p;
     const uint32_t *grid = smolq__cpu_tables.iq3_s;
     const codes one = CALL(code_all)(1);
-    uint16_t index[64], *at = index;
+    uint16_t index[64];
     int32_t j;
     *d = CALL(half1)(q->d);
     *dmin = 0;
     CALL(runs_32)(b, CALL(nibbles_of)(smolq_u32_at(q->scales)) * 2 + 0x0101010101010101u);
     CALL(code_zip)(index, CALL(code_load)(q->qs), CALL(code_and)(CALL(code_bits)(smolq_u32_at(q->qh)), one));
     CALL(code_zip)(index + 32, CALL(code_load)(q->qs + 32), CALL(code_and)(CALL(code_bits)(smolq_u32_at(q->qh + 4)), one));
-    UNROLL for (j = 0; j < 8; j++, at += 8)
-        b->code[j] = CALL(dword_join)(grid[at[0]], grid[at[1]], grid[at[2]], grid[at[3]], grid[at[4]], grid[at[5]], grid[at[6]], grid[at[7]]);
+    UNROLL for (j = 0; j < 8; j++) b->code[j] = CALL(eight_entries)(grid, index + 8 * j);
     CALL(flip_by)(b, q->signs);
 }
 
@@ -1240,7 +1254,7 @@ INLINE void CALL(block_iq1_s)(CALL(block) *b, const uint8_t *p, float *d, float 
     const smolq_block_iq1_s *q = (const smolq_block_iq1_s *)p;
     const uint64_t *grid = smolq__cpu_tables.iq1;
     codes words = CALL(dword_words)(q->qh), high, shift;
-    uint16_t index[32], *at = index;
+    uint16_t index[32];
     uint8_t shifts[32];
     int32_t j;
     *d = CALL(half1)(q->d) * 0.125f;
@@ -1252,8 +1266,8 @@ INLINE void CALL(block_iq1_s)(CALL(block) *b, const uint8_t *p, float *d, float 
     shift = CALL(code_xor)(CALL(code_and)(CALL(dword_right)(words, 14), CALL(dword_all)(2)), CALL(dword_all)(2));
     shift = CALL(code_or)(shift, CALL(dword_left)(shift, 8));
     CALL(code_store)(shifts, CALL(code_or)(shift, CALL(dword_left)(shift, 16)));
-    UNROLL for (j = 0; j < 8; j++, at += 4)
-        b->code[j] = CALL(code_add)(CALL(code_join)(grid[at[0]], grid[at[1]], grid[at[2]], grid[at[3]]), CALL(dword_all)(smolq_u32_at(shifts + 4 * j)));
+    UNROLL for (j = 0; j < 8; j++)
+        b->code[j] = CALL(code_add)(CALL(four_entries)(grid, index + 4 * j), CALL(dword_all)(smolq_u32_at(shifts + 4 * j)));
 }
 
 INLINE void CALL(block_iq1_m)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
@@ -1263,7 +1277,7 @@ INLINE void CALL(block_iq1_m)(CALL(block) *b, const uint8_t *p, float *d, float 
     const codes high = CALL(code_turns)(CALL(code_twice)(q->qh)); /* of eight weights: three bits of an index and the shift's */
     uint64_t words = smolq_u64_at(q->scales), lo, hi;
     const uint8_t half[2] = { (uint8_t)((words >> 12 & 0x0f) | (words >> 24 & 0xf0)), (uint8_t)((words >> 44 & 0x0f) | (words >> 56 & 0xf0)) };
-    uint16_t index[32], *at = index;
+    uint16_t index[32];
     uint8_t shifts[32];
     int32_t j;
     *d = CALL(half1)(half) * 0.125f;
@@ -1279,14 +1293,16 @@ INLINE void CALL(block_iq1_m)(CALL(block) *b, const uint8_t *p, float *d, float 
     CALL(runs_16)(b, CALL(code_join)(lo * 2 + 0x0101010101010101u, hi * 2 + 0x0101010101010101u, 0, 0));
     CALL(code_zip)(index, CALL(code_load)(q->qs), CALL(code_and)(high, CALL(code_all)(7)));
     CALL(code_store)(shifts, CALL(code_xor)(CALL(code_and)(CALL(code_right)(high, 2), CALL(code_all)(2)), CALL(code_all)(2)));
-    UNROLL for (j = 0; j < 8; j++, at += 4)
-        b->code[j] = CALL(code_add)(CALL(code_join)(grid[at[0]], grid[at[1]], grid[at[2]], grid[at[3]]), CALL(code_spread)(smolq_u32_at(shifts + 4 * j)));
+    UNROLL for (j = 0; j < 8; j++)
+        b->code[j] = CALL(code_add)(CALL(four_entries)(grid, index + 4 * j), CALL(code_spread)(smolq_u32_at(shifts + 4 * j)));
 }
 
-/* Types whose unpacking takes long enough, by way of memory: so there is one copy of each. */
-static void CALL(block_any)(CALL(block) *b, int32_t id, const uint8_t *p, float *d, float *dmin)
+INLINE void CALL(block_256)(int32_t id, CALL(block) *b, const uint8_t *p, float *d, float *dmin)
 {
     switch (id) {
+    case SMOLQ_TYPE_Q4_K:    CALL(block_q4_k)(b, p, d, dmin); break;
+    case SMOLQ_TYPE_Q5_K:    CALL(block_q5_k)(b, p, d, dmin); break;
+    case SMOLQ_TYPE_Q6_K:    CALL(block_q6_k)(b, p, d, dmin); break;
     case SMOLQ_TYPE_Q2_K:    CALL(block_q2_k)(b, p, d, dmin); break;
     case SMOLQ_TYPE_Q3_K:    CALL(block_q3_k)(b, p, d, dmin); break;
     case SMOLQ_TYPE_IQ2_XXS: CALL(block_iq2_xxs)(b, p, d, dmin); break;
@@ -1301,19 +1317,9 @@ static void CALL(block_any)(CALL(block) *b, int32_t id, const uint8_t *p, float 
     default:                 CALL(block_tq2_0)(b, p, d, dmin); break;
     }
 }
+/* The same by way of memory, one copy for all types. */
+static void CALL(block_any)(CALL(block) *b, int32_t id, const uint8_t *p, float *d, float *dmin) { CALL(block_256)(id, b, p, d, dmin); }
 
-/* id: a constant, where the caller has one for the type. */
-INLINE void CALL(block_256)(int32_t id, CALL(block) *b, const smolq__type *type, const uint8_t *p, float *d, float *dmin)
-{
-    switch (id) {
-    case SMOLQ_TYPE_Q4_K: CALL(block_q4_k)(b, p, d, dmin); break;
-    case SMOLQ_TYPE_Q5_K: CALL(block_q5_k)(b, p, d, dmin); break;
-    case SMOLQ_TYPE_Q6_K: CALL(block_q6_k)(b, p, d, dmin); break;
-    case SMOLQ_TYPE_Q2_K: CALL(block_q2_k)(b, p, d, dmin); break;
-    case SMOLQ_TYPE_Q3_K: CALL(block_q3_k)(b, p, d, dmin); break;
-    default:              CALL(block_any)(b, type->id, p, d, dmin); break;
-    }
-}
 INLINE int32_t CALL(offset_256)(int32_t type)
 {
     switch (type) {
@@ -1324,6 +1330,7 @@ INLINE int32_t CALL(offset_256)(int32_t type)
     default:                                         return 0;
     }
 }
+INLINE int CALL(is_short)(int32_t type) { return type == SMOLQ_TYPE_Q4_K || type == SMOLQ_TYPE_Q5_K || type == SMOLQ_TYPE_Q6_K || type == SMOLQ_TYPE_Q2_K || type == SMOLQ_TYPE_Q3_K; } /* to unpack: worth a copy for each row */
 INLINE int CALL(signed_256)(int32_t type) { return type == SMOLQ_TYPE_IQ4_XS; }
 INLINE int CALL(flips_256)(int32_t type)
 {
@@ -1340,45 +1347,49 @@ INLINE __m128i CALL(sum4)(__m256i a, __m256i b, __m256i c, __m256i d)
     return _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
 }
 
-/* Four rows times n_x tokens: y[t][r].  `id` is type->id as a constant, or that of a type with the same way of signs: IQ2_XXS for flips, TQ2_0 for an offset. */
+/* What a block of four rows adds for each token, and its scales. */
+typedef struct CALL(step) {
+    __m256i isum[SMOLQ__CPU_FEW][4], msum[SMOLQ__CPU_FEW][4];
+    float   d[4], dmin[4];
+} CALL(step);
+
+INLINE void CALL(row_256)(CALL(step) *s, int32_t r, int32_t id, const smolq__type *type, const uint8_t *p, const uint8_t *const *x, size_t at, size_t at_sums, int32_t n_x)
+{
+    int32_t offset = CALL(offset_256)(id == SMOLQ_TYPE_TQ2_0 ? type->id : id), t, j;
+    CALL(block) block;
+    _mm_prefetch((const char *)p + 1024, _MM_HINT_T0);
+    _mm_prefetch((const char *)p + 1088, _MM_HINT_T0);
+    if (n_x == 1 || CALL(is_short)(id)) CALL(block_256)(id, &block, p, &s->d[r], &s->dmin[r]);
+    else CALL(block_any)(&block, type->id, p, &s->d[r], &s->dmin[r]);
+    for (t = 0; t < n_x; t++) {
+        const int8_t *q = (const int8_t *)x[t] + at;
+        __m256i sums = LOAD256(x[t] + at_sums + at / 8), sum = _mm256_setzero_si256();
+        UNROLL for (j = 0; j < 8; j++) {
+            __m256i v = CALL(flips_256)(id) ? CALL(code_flip)(LOAD256(q + 32 * j), block.flip[j]) : LOAD256(q + 32 * j);
+            __m256i p16 = CALL(signed_256)(id) ? _mm256_maddubs_epi16(_mm256_abs_epi8(block.code[j]), _mm256_sign_epi8(v, block.code[j])) : _mm256_maddubs_epi16(block.code[j], v);
+            sum = CALL(dot_words)(sum, p16, block.scale[j]);
+        }
+        if (CALL(offset_256)(id)) sum = _mm256_sub_epi32(sum, _mm256_madd_epi16(_mm256_mullo_epi16(block.scales, _mm256_set1_epi16((int16_t)offset)), sums));
+        s->isum[t][r] = sum;
+        if (CALL(mins_256)(id)) s->msum[t][r] = _mm256_madd_epi16(block.mins, sums);
+    }
+}
+
+/* Four rows times n_x tokens: y[t][r].  `id` is type->id as a constant, or for several tokens that of a type with the same way of signs: IQ2_XXS for flips, TQ2_0 for an offset. */
 INLINE void CALL(rows_256)(int32_t id, const smolq__type *type, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8])
 {
-    int32_t n_blocks = n_cols / 256, b, r, t, j;
+    int32_t n_blocks = n_cols / 256, b, r, t;
     size_t at_d = (size_t)smolq_a8_d(n_cols), at_sums = (size_t)smolq_a8_sums(n_cols, 256), bytes = (size_t)type->facts.block_bytes;
-    const __m256i offset = _mm256_set1_epi16((int16_t)CALL(offset_256)(id == SMOLQ_TYPE_TQ2_0 ? type->id : id));
     __m128 acc[SMOLQ__CPU_FEW];
     for (t = 0; t < n_x; t++) acc[t] = _mm_setzero_ps();
     for (b = 0; b < n_blocks; b++) {
-        __m256i isum[SMOLQ__CPU_FEW][4], msum[SMOLQ__CPU_FEW][4];
-        float d[4], dmin[4];
-        UNROLL for (r = 0; r < 4; r++) {
-            CALL(block) block;
-            const uint8_t *p = w[r] + (size_t)b * bytes;
-            _mm_prefetch((const char *)p + 1024, _MM_HINT_T0);
-            _mm_prefetch((const char *)p + 1088, _MM_HINT_T0);
-            CALL(block_256)(id, &block, type, p, &d[r], &dmin[r]);
-            for (t = 0; t < n_x; t++) {
-                const int8_t *q = (const int8_t *)x[t] + 256 * b;
-                __m256i sums = LOAD256(x[t] + at_sums + (size_t)b * 32), sum = _mm256_setzero_si256();
-                UNROLL for (j = 0; j < 8; j++) {
-                    __m256i v = CALL(flips_256)(id) ? CALL(code_flip)(LOAD256(q + 32 * j), block.flip[j]) : LOAD256(q + 32 * j);
-                    __m256i p16 = CALL(signed_256)(id) ? _mm256_maddubs_epi16(_mm256_abs_epi8(block.code[j]), _mm256_sign_epi8(v, block.code[j]))
-                                                       : _mm256_maddubs_epi16(block.code[j], v);
-                    sum = CALL(dot_words)(sum, p16, block.scale[j]);
-                }
-                if (CALL(offset_256)(id)) sum = _mm256_sub_epi32(sum, _mm256_madd_epi16(_mm256_mullo_epi16(block.scales, offset), sums));
-                isum[t][r] = sum;
-                if (CALL(mins_256)(id)) msum[t][r] = _mm256_madd_epi16(block.mins, sums);
-            }
-        }
+        CALL(step) s;
+        if (CALL(is_short)(id)) { UNROLL for (r = 0; r < 4; r++) CALL(row_256)(&s, r, id, type, w[r] + (size_t)b * bytes, x, (size_t)b * 256, at_sums, n_x); }
+        else for (r = 0; r < 4; r++) CALL(row_256)(&s, r, id, type, w[r] + (size_t)b * bytes, x, (size_t)b * 256, at_sums, n_x);
         for (t = 0; t < n_x; t++) {
             __m128 dx = _mm_set1_ps(((const float *)(const void *)(x[t] + at_d))[b]);
-            __m128 s = _mm_cvtepi32_ps(CALL(sum4)(isum[t][0], isum[t][1], isum[t][2], isum[t][3]));
-            acc[t] = _mm_fmadd_ps(_mm_mul_ps(_mm_loadu_ps(d), dx), s, acc[t]);
-            if (CALL(mins_256)(id)) {
-                s = _mm_cvtepi32_ps(CALL(sum4)(msum[t][0], msum[t][1], msum[t][2], msum[t][3]));
-                acc[t] = _mm_fmadd_ps(_mm_mul_ps(_mm_loadu_ps(dmin), dx), s, acc[t]);
-            }
+            acc[t] = _mm_fmadd_ps(_mm_mul_ps(_mm_loadu_ps(s.d), dx), _mm_cvtepi32_ps(CALL(sum4)(s.isum[t][0], s.isum[t][1], s.isum[t][2], s.isum[t][3])), acc[t]);
+            if (CALL(mins_256)(id)) acc[t] = _mm_fmadd_ps(_mm_mul_ps(_mm_loadu_ps(s.dmin), dx), _mm_cvtepi32_ps(CALL(sum4)(s.msum[t][0], s.msum[t][1], s.msum[t][2], s.msum[t][3])), acc[t]);
         }
     }
     for (t = 0; t < n_x; t++) _mm_storeu_ps(y[t], acc[t]);
@@ -1483,20 +1494,27 @@ INLINE int32_t CALL(side_by_side)(const smolq__type *type) { return type->facts.
     case SMOLQ_TYPE_NVFP4:  CALL(rows_32)(SMOLQ_TYPE_NVFP4, type, w, n_cols, x, n_x, y); break; \
     case SMOLQ_TYPE_Q1_0:   CALL(rows_32)(SMOLQ_TYPE_Q1_0, type, w, n_cols, x, n_x, y); break; \
     case SMOLQ_TYPE_Q2_0:   CALL(rows_32)(SMOLQ_TYPE_Q2_0, type, w, n_cols, x, n_x, y); break; \
-    default: \
-        if (CALL(flips_256)(type->id)) CALL(rows_256)(SMOLQ_TYPE_IQ2_XXS, type, w, n_cols, x, n_x, y); \
-        else CALL(rows_256)(SMOLQ_TYPE_TQ2_0, type, w, n_cols, x, n_x, y); \
+    OTHERS(n_x) \
     }
 
 /* One token is the case that counts: its own copy keeps all in registers. */
+#define ROWS(NAME) case SMOLQ_TYPE_##NAME: CALL(rows_256)(SMOLQ_TYPE_##NAME, type, w, n_cols, x, 1, y); break;
+#define OTHERS(n_x) ROWS(IQ2_XXS) ROWS(IQ2_XS) ROWS(IQ2_S) ROWS(IQ3_XXS) ROWS(IQ3_S) ROWS(IQ1_S) ROWS(IQ1_M) ROWS(TQ1_0) ROWS(TQ2_0)
 static void CALL(rows_1)(const smolq__type *type, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, float (*y)[8])
 {
     ROWS_OF(1)
 }
+#undef OTHERS
+#undef ROWS
+#define OTHERS(n_x) \
+    default: \
+        if (CALL(flips_256)(type->id)) CALL(rows_256)(SMOLQ_TYPE_IQ2_XXS, type, w, n_cols, x, n_x, y); \
+        else CALL(rows_256)(SMOLQ_TYPE_TQ2_0, type, w, n_cols, x, n_x, y);
 static void CALL(rows_few)(const smolq__type *type, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8])
 {
     ROWS_OF(n_x)
 }
+#undef OTHERS
 #undef ROWS_OF
 
 INLINE void CALL(put)(const smolq_op_part *part, float *out, int32_t row, float y)
@@ -1554,7 +1572,8 @@ INLINE void CALL(words_256)(int32_t id, const smolq__type *type, const uint8_t *
 {
     CALL(block) b;
     int32_t j;
-    CALL(block_256)(id, &b, type, p, d, dmin);
+    if (CALL(is_short)(id)) CALL(block_256)(id, &b, p, d, dmin);
+    else CALL(block_any)(&b, type->id, p, d, dmin);
     UNROLL for (j = 0; j < 8; j++) {
         codes x = CALL(levels)(type->id, &b, j);
         STORE256(v + 32 * j, _mm256_mullo_epi16(_mm256_cvtepi8_epi16(_mm256_castsi256_si128(x)), _mm256_permute2x128_si256(b.scale[j], b.scale[j], 0x00)));
