@@ -104,6 +104,30 @@ typedef struct smolq__cpu_isa {
     int32_t     by_name;  /* nonzero: only where options.isa asks for it */
 } smolq__cpu_isa;
 
+/* Codebooks and scales as bytes and floats, which is what kernels load: 35 KB, computed from smolq.h's at the first open.  IQ1's are eight times code 0 1 2, the others
+ * magnitudes. */
+static struct smolq__cpu_tables {
+    uint64_t iq1[2048], iq2_xxs[256], iq2_xs[512], iq2_s[1024];
+    uint32_t iq3_xxs[256], iq3_s[512];
+    float    ue4m3_half[256];
+} smolq__cpu_tables;
+
+static void smolq__cpu_compute_tables(void)
+{
+    struct smolq__cpu_tables *t = &smolq__cpu_tables;
+    int32_t i, j;
+    for (i = 0; i < 2048; i++) {
+        smolq_expand_iq1(smolq_grid_iq1[i], 0, (int8_t *)&t->iq1[i]);
+        for (j = 0; j < 8; j++) ((int8_t *)&t->iq1[i])[j] += 8;
+    }
+    for (i = 0; i < 256; i++) smolq_expand_iq2(smolq_grid_iq2_xxs[i], 0, (int8_t *)&t->iq2_xxs[i]);
+    for (i = 0; i < 512; i++) smolq_expand_iq2(smolq_grid_iq2_xs[i], 0, (int8_t *)&t->iq2_xs[i]);
+    for (i = 0; i < 1024; i++) smolq_expand_iq2(smolq_grid_iq2_s[i], 0, (int8_t *)&t->iq2_s[i]);
+    for (i = 0; i < 256; i++) smolq_expand_iq3_xxs(smolq_grid_iq3_xxs[i], 0, (int8_t *)&t->iq3_xxs[i]);
+    for (i = 0; i < 512; i++) smolq_expand_iq3_s(smolq_grid_iq3_s[i], 0, (int8_t *)&t->iq3_s[i]);
+    for (i = 0; i < 256; i++) t->ue4m3_half[i] = smolq_ue4m3_to_f32((uint8_t)i) * 0.5f;
+}
+
 /* A loop of few and known turns, whose arrays shall live in registers. */
 #if defined(__clang__)
 #  define SMOLQ__CPU_UNROLL _Pragma("clang loop unroll(full)")
@@ -201,6 +225,14 @@ static int smolq__cpu_has_amx(void)
 #    endif
 }
 #  endif
+
+/* Shuffles within 16 bytes, twice: everywhere word j; word 2j in the first half and word 2j + 1 in the second.  Tables, since GCC would compute them anew. */
+#  define SMOLQ__CPU_FOUR(j) 2 * (j), 2 * (j) + 1, 2 * (j), 2 * (j) + 1, 2 * (j), 2 * (j) + 1, 2 * (j), 2 * (j) + 1
+#  define SMOLQ__CPU_WORDS(i, j) { SMOLQ__CPU_FOUR(i), SMOLQ__CPU_FOUR(i), SMOLQ__CPU_FOUR(j), SMOLQ__CPU_FOUR(j) }
+static const uint8_t smolq__cpu_word_twice[8][32] = {
+    SMOLQ__CPU_WORDS(0, 0), SMOLQ__CPU_WORDS(1, 1), SMOLQ__CPU_WORDS(2, 2), SMOLQ__CPU_WORDS(3, 3), SMOLQ__CPU_WORDS(4, 4), SMOLQ__CPU_WORDS(5, 5), SMOLQ__CPU_WORDS(6, 6), SMOLQ__CPU_WORDS(7, 7)
+};
+static const uint8_t smolq__cpu_word_pair[4][32] = { SMOLQ__CPU_WORDS(0, 1), SMOLQ__CPU_WORDS(2, 3), SMOLQ__CPU_WORDS(4, 5), SMOLQ__CPU_WORDS(6, 7) };
 
 #  define SMOLQ__CPU_BODY
 #  define SMOLQ__CPU_SUFFIX avx2
@@ -300,6 +332,18 @@ static void smolq__cpu_yield(void)
 #else
     sched_yield();
 #endif
+}
+
+/* Several threads may open devices at once: one computes the tables, the others wait. */
+static void smolq__cpu_need_tables(void)
+{
+    static volatile int32_t asked, ready;
+    if (smolq__cpu_get(&ready)) return;
+    if (smolq__cpu_add(&asked, 1) == 1) {
+        smolq__cpu_compute_tables();
+        smolq__cpu_add(&ready, 1);
+    }
+    while (!smolq__cpu_get(&ready)) smolq__cpu_yield();
 }
 
 /* ---- the pool ----
@@ -485,6 +529,7 @@ static smolq_result smolq__cpu_open(const smolq_device_options *options, void **
     d = (smolq__cpu_device *)(options->allocator.alloc ? options->allocator.alloc(options->allocator.user, bytes) : malloc(bytes));
     if (!d) return smolq__cpu_fail(err, SMOLQ_E_MEMORY, "out of memory for the CPU device%s", "");
     memset(d, 0, bytes);
+    if (isa->name) smolq__cpu_need_tables();
     d->isa = isa;
     d->allocator = options->allocator;
     d->parallel_for = options->parallel_for;
@@ -604,12 +649,30 @@ SMOLQ_API const smolq_backend *smolq_backend_cpu(void) { return &smolq__cpu_back
  *   lanes_half   sixteen f16 at p, lanes_brain    sixteen bf16 at p
  *   lanes_fold   8, 4, 2, 1 apart, as smolq_fold; lanes_folds does so for FOLDS vectors
  *   lanes_pow2   x * 2^n by adding to the exponent bits, n whole
- * bytes          32 bytes; ints: eight int32; words: sixteen int16, all in one 256-bit register
- *   dot_bytes    acc + sums of four products of unsigned and signed bytes, by way of words: 2 * 255 * 127 must not be reached (|w| <= 128)
- *   dot_words    acc + sums of two products of words */
+ *   dot_words    acc + sums of two products of words (eight int32, sixteen int16 each, in one 256-bit register)
+ *
+ * codes          32 bytes, as blocks are unpacked in; where sixteen are asked for they are the first ones, and what is behind them does not matter
+ *   code_load    32 bytes at p                     code_twice  16 bytes at p, then the same again
+ *   code_join    four times eight bytes            code_all    one byte 32 times
+ *   code_left    x << n in each byte; what comes from the neighbor is undefined, so mask it; code_right likewise
+ *   code_nibbles the low nibbles of 16 bytes at p, then the high ones
+ *   code_nibbles_8 the same for the first 8 bytes, then for the other 8
+ *   code_turns   the low nibble of each of sixteen bytes and its high one, in turn
+ *   code_pairs   32 pairs of bits, the lowest first
+ *   code_bits    0xff where a bit of 32 is set, the lowest first
+ *   code_spread  each of four bytes eight times, the lowest first
+ *   code_tops    32 words at p, each shifted right by n >= 8
+ *   code_pick    values[x], 16 bytes at values, x < 16
+ *   code_halves  the first half of a, the second half of b
+ *   code_thrice  3 * x in each byte, and code_carried what falls out of it: 0, 1 or 2
+ *   code_zip     32 words to p from their low bytes and their high ones
+ *   dword_       the same 32 bytes as eight dwords: dword_odd every other one of 16 at p; dword_words eight words at p; dword_bytes the low byte of each
+ * flips          which of 32 bytes shall change their sign: flip_bits by the bits of a number, lowest first; code_flip does it, to bytes above -128 */
 
 #define INLINE  static inline __attribute__((always_inline, unused))
 #define lanes   SMOLQ__CPU(lanes)
+#define codes   SMOLQ__CPU(codes)
+#define flips   SMOLQ__CPU(flips)
 #define CALL(x) SMOLQ__CPU(x)
 #define UNROLL  SMOLQ__CPU_UNROLL
 
@@ -743,6 +806,108 @@ INLINE void CALL(folds)(const lanes *x, float *y) /* each step adds what is 8, 4
 }
 #endif
 
+/* The same for all of x86, but flips. */
+typedef __m256i codes;
+#define BLEND(mask, a, b) _mm512_ternarylogic_epi32(mask, a, b, 0xca) /* mask ? a : b */
+#define LOAD128(p) _mm_loadu_si128((const __m128i *)(const void *)(p))
+#define LOAD256(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
+#define TWICE(x)   _mm256_broadcastsi128_si256(x)
+INLINE codes CALL(code_load)(const uint8_t *p) { return LOAD256(p); }
+INLINE codes CALL(code_twice)(const uint8_t *p) { return TWICE(LOAD128(p)); }
+INLINE codes CALL(code_join)(uint64_t a, uint64_t b, uint64_t c, uint64_t d) { return _mm256_setr_epi64x((int64_t)a, (int64_t)b, (int64_t)c, (int64_t)d); }
+INLINE codes CALL(code_all)(int32_t x) { return _mm256_set1_epi8((int8_t)x); }
+INLINE codes CALL(code_and)(codes a, codes b) { return _mm256_and_si256(a, b); }
+INLINE codes CALL(code_or)(codes a, codes b) { return _mm256_or_si256(a, b); }
+INLINE codes CALL(code_xor)(codes a, codes b) { return _mm256_xor_si256(a, b); }
+INLINE codes CALL(code_add)(codes a, codes b) { return _mm256_add_epi8(a, b); }
+INLINE codes CALL(code_sub)(codes a, codes b) { return _mm256_sub_epi8(a, b); }
+INLINE codes CALL(code_left)(codes x, int32_t n) { return _mm256_slli_epi16(x, n); }
+INLINE codes CALL(code_right)(codes x, int32_t n) { return _mm256_srli_epi16(x, n); }
+INLINE codes CALL(code_nibbles)(const uint8_t *p)
+{
+    __m128i v = LOAD128(p);
+    return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(v, 4), v), _mm256_set1_epi8(15));
+}
+INLINE codes CALL(code_turns)(codes bytes)
+{
+    __m256i words = _mm256_cvtepu8_epi16(_mm256_castsi256_si128(bytes));
+    return _mm256_and_si256(_mm256_or_si256(words, _mm256_slli_epi16(words, 4)), _mm256_set1_epi8(15));
+}
+INLINE codes CALL(code_pairs)(uint64_t pairs)
+{
+    const __m256i spread = _mm256_setr_epi64x(0x0101010100000000, 0x0303030302020202, 0x0505050504040404, 0x0707070706060606);
+    const __m256i low = _mm256_setr_epi8(0, 1, 2, 3, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 0, 1, 2, 3, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0); /* also of x << 2 */
+    __m256i x = _mm256_shuffle_epi8(_mm256_set1_epi64x((int64_t)pairs), spread);
+    x = _mm256_and_si256(_mm256_blend_epi16(x, _mm256_srli_epi16(x, 4), 0xaa), _mm256_set1_epi16(0x0c03));
+    return _mm256_shuffle_epi8(low, x);
+}
+INLINE codes CALL(code_spread)(uint32_t bytes)
+{
+    return _mm256_shuffle_epi8(_mm256_set1_epi32((int32_t)bytes), _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303));
+}
+INLINE codes CALL(code_tops)(const uint8_t *p, int32_t n)
+{
+    return _mm256_permute4x64_epi64(_mm256_packus_epi16(_mm256_srli_epi16(LOAD256(p), n), _mm256_srli_epi16(LOAD256(p + 32), n)), 0xd8);
+}
+INLINE codes CALL(code_halves)(codes a, codes b) { return _mm256_blend_epi32(a, b, 0xf0); }
+INLINE codes CALL(code_thrice)(codes x) { return _mm256_add_epi8(x, _mm256_add_epi8(x, x)); }
+INLINE codes CALL(code_carried)(codes x) /* 3x / 256 by averages that round up, so of the complement, down: of x and 0 it is x/2, of x and that 3x/4 */
+{
+    __m256i no = _mm256_xor_si256(x, _mm256_set1_epi8(-1)), half = _mm256_avg_epu8(no, _mm256_set1_epi8(-1));
+    return _mm256_and_si256(_mm256_srli_epi16(_mm256_xor_si256(_mm256_avg_epu8(no, half), _mm256_set1_epi8(-1)), 6), _mm256_set1_epi8(3));
+}
+INLINE void CALL(code_store)(uint8_t *p, codes x)
+{
+    _mm256_storeu_si256((__m256i *)(void *)p, x);
+#if defined(__GNUC__)
+    __asm__("" : "+m"(*(uint8_t (*)[32])p)); /* or GCC takes what is loaded from there byte by byte out of the register, at twice the time */
+#endif
+}
+INLINE void CALL(code_zip)(uint16_t *p, codes low, codes high)
+{
+    __m256i a = _mm256_unpacklo_epi8(low, high), b = _mm256_unpackhi_epi8(low, high);
+    CALL(code_store)((uint8_t *)p, _mm256_permute2x128_si256(a, b, 0x20));
+    CALL(code_store)((uint8_t *)(p + 16), _mm256_permute2x128_si256(a, b, 0x31));
+}
+INLINE codes CALL(dword_all)(uint32_t x) { return _mm256_set1_epi32((int32_t)x); }
+INLINE codes CALL(dword_join)(uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t e, uint32_t f, uint32_t g, uint32_t h)
+{
+    return _mm256_setr_epi32((int32_t)a, (int32_t)b, (int32_t)c, (int32_t)d, (int32_t)e, (int32_t)f, (int32_t)g, (int32_t)h);
+}
+INLINE codes CALL(dword_left)(codes x, int32_t n) { return _mm256_slli_epi32(x, n); }
+INLINE codes CALL(dword_right)(codes x, int32_t n) { return _mm256_srli_epi32(x, n); }
+INLINE codes CALL(dword_words)(const uint8_t *p) { return _mm256_cvtepu16_epi32(LOAD128(p)); }
+INLINE codes CALL(dword_odd)(const uint8_t *p)
+{
+    __m256 x = _mm256_shuffle_ps(_mm256_castsi256_ps(LOAD256(p)), _mm256_castsi256_ps(LOAD256(p + 32)), 0xdd);
+    return _mm256_permute4x64_epi64(_mm256_castps_si256(x), 0xd8);
+}
+INLINE uint64_t CALL(dword_bytes)(codes x)
+{
+    __m256i each = _mm256_shuffle_epi8(x, _mm256_set1_epi32(0x0c080400));
+    return (uint64_t)_mm_cvtsi128_si64(_mm_unpacklo_epi32(_mm256_castsi256_si128(each), _mm256_extracti128_si256(each, 1)));
+}
+INLINE codes CALL(code_nibbles_8)(const uint8_t *p)
+{
+    __m128i v = LOAD128(p), high = _mm_srli_epi16(v, 4);
+    return _mm256_and_si256(_mm256_set_m128i(_mm_unpackhi_epi64(v, high), _mm_unpacklo_epi64(v, high)), _mm256_set1_epi8(15));
+}
+INLINE codes CALL(code_pick)(const int8_t *values, codes x) { return _mm256_shuffle_epi8(TWICE(LOAD128(values)), x); }
+INLINE codes CALL(code_bits)(uint32_t bits)
+{
+    const __m256i bit = _mm256_set1_epi64x((int64_t)0x8040201008040201u);
+    return _mm256_cmpeq_epi8(_mm256_and_si256(CALL(code_spread)(bits), bit), bit);
+}
+#if defined(SMOLQ__CPU_AVX512)
+typedef __mmask32 flips;
+INLINE flips CALL(flip_bits)(uint32_t bits) { return bits; }
+INLINE codes CALL(code_flip)(codes x, flips f) { return _mm256_mask_sub_epi8(x, f, _mm256_setzero_si256(), x); }
+#else
+typedef __m256i flips;
+INLINE flips CALL(flip_bits)(uint32_t bits) { return _mm256_or_si256(CALL(code_bits)(bits), _mm256_set1_epi8(1)); }
+INLINE codes CALL(code_flip)(codes x, flips f) { return _mm256_sign_epi8(x, f); }
+#endif
+
 /* n <= 16 floats, +0 behind them */
 INLINE lanes CALL(load_some)(const float *p, int32_t n)
 {
@@ -823,186 +988,440 @@ INLINE void CALL(float_rows)(int32_t type, const uint8_t *const *w, int32_t n_co
 
 /* ---- blocks in registers: what each format contributes ----
  *
- * code[j] holds 32 weights: levels plus `offset` as unsigned bytes, or, where is_signed, the levels themselves.  In blocks of 256, scale[j] holds for each of
- * the 16 pairs that a product of bytes leaves the scale of its run, scales the same as 16 words in their order, and mins likewise. */
+ * code[j] holds 32 weights: levels plus `offset` as unsigned bytes, or, where is_signed, the levels themselves, or, where has_flips, their magnitudes, and flip[j] says
+ * which are negative.  Unsigned bytes reach 128 at most, as products with activations are added two by two in 16 bits.  In blocks of 256, scale[j] holds for each of
+ * the 16 pairs that a product of bytes leaves the scale of its run, scales the same as 16 words in their order, and mins likewise.  Formats state scales as
+ * signed bytes, one for each run: runs_32 and least_32 take eight, lowest first, runs_16 and least_16 sixteen. */
 typedef struct CALL(block) {
-    __m256i code[8], scale[8], scales, mins;
+    codes   code[8];
+    flips   flip[8];
+    __m256i scale[8], scales, mins;
 } CALL(block);
 
-#define PAIR_MASK(a, b) _mm256_set_m128i(_mm_set1_epi16((int16_t)((2 * (b) + 1) * 256 + 2 * (b))), _mm_set1_epi16((int16_t)((2 * (a) + 1) * 256 + 2 * (a))))
-#define BLEND(mask, a, b) _mm512_ternarylogic_epi32(mask, a, b, 0xca) /* mask ? a : b */
-#define LOAD128(p) _mm_loadu_si128((const __m128i *)(const void *)(p))
-#define LOAD256(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
-#define TWICE(x)   _mm256_broadcastsi128_si256(x)
-
-/* Scales of runs of 32 as 8 words: scale[] and scales from them. */
-INLINE void CALL(runs_32)(CALL(block) *b, __m128i words)
+INLINE void CALL(runs_32)(CALL(block) *b, uint64_t bytes)
 {
+    __m128i words = _mm_cvtepi8_epi16(_mm_cvtsi64_si128((int64_t)bytes));
     __m256i both = TWICE(words);
-    b->scale[0] = _mm256_shuffle_epi8(both, PAIR_MASK(0, 0));
-    b->scale[1] = _mm256_shuffle_epi8(both, PAIR_MASK(1, 1));
-    b->scale[2] = _mm256_shuffle_epi8(both, PAIR_MASK(2, 2));
-    b->scale[3] = _mm256_shuffle_epi8(both, PAIR_MASK(3, 3));
-    b->scale[4] = _mm256_shuffle_epi8(both, PAIR_MASK(4, 4));
-    b->scale[5] = _mm256_shuffle_epi8(both, PAIR_MASK(5, 5));
-    b->scale[6] = _mm256_shuffle_epi8(both, PAIR_MASK(6, 6));
-    b->scale[7] = _mm256_shuffle_epi8(both, PAIR_MASK(7, 7));
+    int32_t j;
+    UNROLL for (j = 0; j < 8; j++) b->scale[j] = _mm256_shuffle_epi8(both, LOAD256(smolq__cpu_word_twice[j]));
     b->scales = _mm256_set_m128i(_mm_unpackhi_epi16(words, words), _mm_unpacklo_epi16(words, words));
 }
-
-/* Scales of runs of 16 as 16 words. */
-INLINE void CALL(runs_16)(CALL(block) *b, __m256i words)
+INLINE void CALL(runs_16)(CALL(block) *b, codes bytes)
 {
+    __m256i words = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(bytes));
     __m256i low = TWICE(_mm256_castsi256_si128(words)), high = TWICE(_mm256_extracti128_si256(words, 1));
-    b->scale[0] = _mm256_shuffle_epi8(low, PAIR_MASK(0, 1));
-    b->scale[1] = _mm256_shuffle_epi8(low, PAIR_MASK(2, 3));
-    b->scale[2] = _mm256_shuffle_epi8(low, PAIR_MASK(4, 5));
-    b->scale[3] = _mm256_shuffle_epi8(low, PAIR_MASK(6, 7));
-    b->scale[4] = _mm256_shuffle_epi8(high, PAIR_MASK(0, 1));
-    b->scale[5] = _mm256_shuffle_epi8(high, PAIR_MASK(2, 3));
-    b->scale[6] = _mm256_shuffle_epi8(high, PAIR_MASK(4, 5));
-    b->scale[7] = _mm256_shuffle_epi8(high, PAIR_MASK(6, 7));
+    int32_t j;
+    UNROLL for (j = 0; j < 8; j++) b->scale[j] = _mm256_shuffle_epi8(j < 4 ? low : high, LOAD256(smolq__cpu_word_pair[j % 4]));
     b->scales = words;
 }
+INLINE void CALL(least_32)(CALL(block) *b, uint64_t bytes)
+{
+    __m128i words = _mm_cvtepi8_epi16(_mm_cvtsi64_si128((int64_t)bytes));
+    b->mins = _mm256_set_m128i(_mm_unpackhi_epi16(words, words), _mm_unpacklo_epi16(words, words));
+}
+INLINE void CALL(least_16)(CALL(block) *b, codes bytes) { b->mins = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(bytes)); }
 
 /* Q4_K and Q5_K: eight 6-bit scales and minimums (see smolq__scales_6_bit). */
 INLINE void CALL(scales_6_bit)(CALL(block) *b, const uint8_t *s)
 {
     uint32_t a = smolq_u32_at(s), m = smolq_u32_at(s + 4), high = smolq_u32_at(s + 8);
-    __m128i mins;
-    CALL(runs_32)(b, _mm_cvtepu8_epi16(_mm_set_epi32(0, 0, (int32_t)((high & 0x0f0f0f0fu) | (a >> 6 & 0x03030303u) << 4), (int32_t)(a & 0x3f3f3f3fu))));
-    mins = _mm_cvtepu8_epi16(_mm_set_epi32(0, 0, (int32_t)((high >> 4 & 0x0f0f0f0fu) | (m >> 6 & 0x03030303u) << 4), (int32_t)(m & 0x3f3f3f3fu)));
-    b->mins = _mm256_set_m128i(_mm_unpackhi_epi16(mins, mins), _mm_unpacklo_epi16(mins, mins));
+    CALL(runs_32)(b, (a & 0x3f3f3f3fu) | (uint64_t)((high & 0x0f0f0f0fu) | (a >> 6 & 0x03030303u) << 4) << 32);
+    CALL(least_32)(b, (m & 0x3f3f3f3fu) | (uint64_t)((high >> 4 & 0x0f0f0f0fu) | (m >> 6 & 0x03030303u) << 4) << 32);
 }
 
 INLINE void CALL(block_q4_k)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
 {
     const smolq_block_q4_k *q = (const smolq_block_q4_k *)p;
-    const __m256i nibble = _mm256_set1_epi8(15);
+    const codes nibble = CALL(code_all)(15);
     int32_t k;
     *d = CALL(half1)(q->d);
     *dmin = -CALL(half1)(q->dmin);
     CALL(scales_6_bit)(b, q->scales);
     UNROLL for (k = 0; k < 4; k++) {
-        __m256i v = LOAD256(q->qs + 32 * k);
-        b->code[2 * k] = _mm256_and_si256(v, nibble);
-        b->code[2 * k + 1] = _mm256_and_si256(_mm256_srli_epi16(v, 4), nibble);
+        codes v = CALL(code_load)(q->qs + 32 * k);
+        b->code[2 * k] = CALL(code_and)(v, nibble);
+        b->code[2 * k + 1] = CALL(code_and)(CALL(code_right)(v, 4), nibble);
     }
 }
 
 INLINE void CALL(block_q5_k)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
 {
     const smolq_block_q5_k *q = (const smolq_block_q5_k *)p;
-    const __m256i nibble = _mm256_set1_epi8(15), fifth = _mm256_set1_epi8(16), high = LOAD256(q->qh);
+    const codes nibble = CALL(code_all)(15), fifth = CALL(code_all)(16), high = CALL(code_load)(q->qh);
     int32_t k;
     *d = CALL(half1)(q->d);
     *dmin = -CALL(half1)(q->dmin);
     CALL(scales_6_bit)(b, q->scales);
     UNROLL for (k = 0; k < 4; k++) {
-        __m256i v = LOAD256(q->qs + 32 * k);
-        __m256i h0 = k < 2 ? _mm256_slli_epi16(high, 4 - 2 * k) : _mm256_srli_epi16(high, 2 * k - 4);         /* bit 2k to bit 4 */
-        __m256i h1 = 2 * k + 1 < 4 ? _mm256_slli_epi16(high, 3 - 2 * k) : _mm256_srli_epi16(high, 2 * k - 3); /* bit 2k + 1 */
-        b->code[2 * k] = _mm256_or_si256(_mm256_and_si256(v, nibble), _mm256_and_si256(h0, fifth));
-        b->code[2 * k + 1] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(v, 4), nibble), _mm256_and_si256(h1, fifth));
+        codes v = CALL(code_load)(q->qs + 32 * k);
+        codes h0 = k < 2 ? CALL(code_left)(high, 4 - 2 * k) : CALL(code_right)(high, 2 * k - 4);         /* bit 2k to bit 4 */
+        codes h1 = 2 * k + 1 < 4 ? CALL(code_left)(high, 3 - 2 * k) : CALL(code_right)(high, 2 * k - 3); /* bit 2k + 1 */
+        b->code[2 * k] = CALL(code_or)(CALL(code_and)(v, nibble), CALL(code_and)(h0, fifth));
+        b->code[2 * k + 1] = CALL(code_or)(CALL(code_and)(CALL(code_right)(v, 4), nibble), CALL(code_and)(h1, fifth));
     }
 }
 
 INLINE void CALL(block_q6_k)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
 {
     const smolq_block_q6_k *q = (const smolq_block_q6_k *)p;
-    const __m256i nibble = _mm256_set1_epi8(15), top = _mm256_set1_epi8(48);
+    const codes nibble = CALL(code_all)(15), top = CALL(code_all)(48);
     int32_t h;
     *d = CALL(half1)(q->d);
     *dmin = 0;
-    CALL(runs_16)(b, _mm256_cvtepi8_epi16(LOAD128(q->scales)));
-    b->mins = _mm256_setzero_si256();
+    CALL(runs_16)(b, CALL(code_twice)(q->scales));
+    CALL(least_16)(b, CALL(code_all)(0));
     UNROLL for (h = 0; h < 2; h++) {
-        __m256i l0 = LOAD256(q->ql + 64 * h), l1 = LOAD256(q->ql + 64 * h + 32), high = LOAD256(q->qh + 32 * h);
-        b->code[4 * h] = _mm256_or_si256(_mm256_and_si256(l0, nibble), _mm256_and_si256(_mm256_slli_epi16(high, 4), top));
-        b->code[4 * h + 1] = _mm256_or_si256(_mm256_and_si256(l1, nibble), _mm256_and_si256(_mm256_slli_epi16(high, 2), top));
-        b->code[4 * h + 2] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(l0, 4), nibble), _mm256_and_si256(high, top));
-        b->code[4 * h + 3] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(l1, 4), nibble), _mm256_and_si256(_mm256_srli_epi16(high, 2), top));
+        codes l0 = CALL(code_load)(q->ql + 64 * h), l1 = CALL(code_load)(q->ql + 64 * h + 32), high = CALL(code_load)(q->qh + 32 * h);
+        b->code[4 * h] = CALL(code_or)(CALL(code_and)(l0, nibble), CALL(code_and)(CALL(code_left)(high, 4), top));
+        b->code[4 * h + 1] = CALL(code_or)(CALL(code_and)(l1, nibble), CALL(code_and)(CALL(code_left)(high, 2), top));
+        b->code[4 * h + 2] = CALL(code_or)(CALL(code_and)(CALL(code_right)(l0, 4), nibble), CALL(code_and)(high, top));
+        b->code[4 * h + 3] = CALL(code_or)(CALL(code_and)(CALL(code_right)(l1, 4), nibble), CALL(code_and)(CALL(code_right)(high, 2), top));
     }
 }
 
-/* Any type in blocks of 256, by way of its levels. */
-INLINE void CALL(block_any)(CALL(block) *b, const smolq__type *type, const uint8_t *p, float *d, float *dmin)
+INLINE void CALL(block_q2_k)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
 {
-    smolq__levels l;
-    int16_t scales[16], mins[16];
-    int32_t j, per_run;
-    type->levels(p, &l);
-    per_run = 16 / l.n_runs;
-    *d = l.d[0];
-    *dmin = l.has_least ? l.dmin : 0;
-    for (j = 0; j < 16; j++) {
-        scales[j] = l.scale[j / per_run];
-        mins[j] = l.has_least ? l.least[j / per_run] : 0;
-    }
-    CALL(runs_16)(b, LOAD256(scales));
-    b->mins = LOAD256(mins);
-    for (j = 0; j < 8; j++) b->code[j] = LOAD256(l.q + 32 * j);
+    const smolq_block_q2_k *q = (const smolq_block_q2_k *)p;
+    const codes nibble = CALL(code_all)(15), pair = CALL(code_all)(3), scales = CALL(code_twice)(q->scales);
+    int32_t j;
+    *d = CALL(half1)(q->d);
+    *dmin = -CALL(half1)(q->dmin);
+    CALL(runs_16)(b, CALL(code_and)(scales, nibble));
+    CALL(least_16)(b, CALL(code_and)(CALL(code_right)(scales, 4), nibble));
+    UNROLL for (j = 0; j < 8; j++) b->code[j] = CALL(code_and)(CALL(code_right)(CALL(code_load)(q->qs + j / 4 * 32), j % 4 * 2), pair);
 }
 
-INLINE void CALL(block_256)(CALL(block) *b, const smolq__type *type, const uint8_t *p, float *d, float *dmin)
+/* A bit of hmask more makes levels of 0 .. 7, for -4 .. 3. */
+INLINE void CALL(block_q3_k)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
 {
-    switch (type->id) {
-    case SMOLQ_TYPE_Q4_K: CALL(block_q4_k)(b, p, d, dmin); break;
-    case SMOLQ_TYPE_Q5_K: CALL(block_q5_k)(b, p, d, dmin); break;
-    case SMOLQ_TYPE_Q6_K: CALL(block_q6_k)(b, p, d, dmin); break;
-    default:              CALL(block_any)(b, type, p, d, dmin); break;
+    const smolq_block_q3_k *q = (const smolq_block_q3_k *)p;
+    const codes pair = CALL(code_all)(3), third = CALL(code_all)(4), high = CALL(code_load)(q->hmask);
+    uint64_t low = smolq_u64_at(q->scales), top = smolq_u32_at(q->scales + 8);
+    int32_t j;
+    *d = CALL(half1)(q->d);
+    *dmin = 0;
+    top |= top << 30; /* pairs for scales 0-3 at bit 0, for 4-7 at bit 32; two bits up are those of 8-11 and 12-15 where each other's are masked away */
+    CALL(runs_16)(b, CALL(code_sub)(CALL(code_join)((low & 0x0f0f0f0f0f0f0f0fu) | (top & 0x0303030303030303u) << 4, (low >> 4 & 0x0f0f0f0f0f0f0f0fu) | (top >> 4 & 0x0303030303030303u) << 4, 0, 0),
+                                    CALL(code_all)(32)));
+    UNROLL for (j = 0; j < 8; j++) {
+        codes bit = CALL(code_and)(j < 2 ? CALL(code_left)(high, 2 - j) : CALL(code_right)(high, j - 2), third);
+        b->code[j] = CALL(code_or)(CALL(code_and)(CALL(code_right)(CALL(code_load)(q->qs + j / 4 * 32), j % 4 * 2), pair), bit);
     }
 }
-INLINE int32_t CALL(offset_256)(int32_t type) { return type == SMOLQ_TYPE_Q6_K ? 32 : 0; }
-INLINE int CALL(signed_256)(int32_t type) { return type != SMOLQ_TYPE_Q4_K && type != SMOLQ_TYPE_Q5_K && type != SMOLQ_TYPE_Q6_K; }
+
+INLINE void CALL(block_tq2_0)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
+{
+    const smolq_block_tq2_0 *q = (const smolq_block_tq2_0 *)p;
+    int32_t j;
+    *d = CALL(half1)(q->d);
+    *dmin = 0;
+    CALL(runs_32)(b, 0x0101010101010101u);
+    UNROLL for (j = 0; j < 8; j++) b->code[j] = CALL(code_and)(CALL(code_right)(CALL(code_load)(q->qs + j / 4 * 32), j % 4 * 2), CALL(code_all)(3));
+}
+
+/* Bytes are fractions in base three (see smolq__trits): thirty-two give five digits each; sixteen five; four give four. */
+INLINE void CALL(block_tq1_0)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
+{
+    const smolq_block_tq1_0 *q = (const smolq_block_tq1_0 *)p;
+    const codes second = CALL(code_join)(0, ~(uint64_t)0, 0, ~(uint64_t)0);
+    codes x = CALL(code_load)(q->qs), last = CALL(dword_all)(smolq_u32_at(q->qh));
+    int32_t j;
+    *d = CALL(half1)(q->d);
+    *dmin = 0;
+    CALL(runs_32)(b, 0x0101010101010101u);
+    UNROLL for (j = 0; j < 5; j++, x = CALL(code_thrice)(x)) b->code[j] = CALL(code_carried)(x);
+    x = CALL(code_twice)(q->qs + 32);
+    x = CALL(code_halves)(x, CALL(code_thrice)(x)); /* digits 0 and 1 */
+    UNROLL for (; j < 7; j++, x = CALL(code_thrice)(CALL(code_thrice)(x))) b->code[j] = CALL(code_carried)(x);
+    last = CALL(code_xor)(last, CALL(code_and)(CALL(code_xor)(last, CALL(code_thrice)(last)), CALL(code_join)(0xffffffff00000000u, 0xffffffff00000000u, 0xffffffff00000000u, 0xffffffff00000000u)));
+    last = CALL(code_xor)(last, CALL(code_and)(CALL(code_xor)(last, CALL(code_thrice)(CALL(code_thrice)(last))), second));
+    b->code[7] = CALL(code_carried)(CALL(code_halves)(x, last));
+}
+
+/* Nibbles of a dword as bytes, the lowest first. */
+INLINE uint64_t CALL(nibbles_of)(uint32_t x)
+{
+    uint64_t y = (x | (uint64_t)x << 16) & 0x0000ffff0000ffffu;
+    y = (y | y << 8) & 0x00ff00ff00ff00ffu;
+    return (y | y << 4) & 0x0f0f0f0f0f0f0f0fu;
+}
+
+INLINE void CALL(block_iq4_xs)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
+{
+    const smolq_block_iq4_xs *q = (const smolq_block_iq4_xs *)p;
+    uint64_t top = smolq_u16_at(q->scales_h);
+    int32_t j;
+    *d = CALL(half1)(q->d);
+    *dmin = 0;
+    top = (top | top << 24) & 0x000000ff000000ffu; /* pairs to bytes */
+    top = (top | top << 12) & 0x000f000f000f000fu;
+    top = (top | top << 6) & 0x0303030303030303u;
+    top = (CALL(nibbles_of)(smolq_u32_at(q->scales_l)) | top << 4 | 0x8080808080808080u) - 0x2020202020202020u; /* less 32, no byte borrows from the next */
+    CALL(runs_32)(b, top ^ 0x8080808080808080u);
+    UNROLL for (j = 0; j < 8; j++) b->code[j] = CALL(code_pick)(smolq_iq4_values, CALL(code_nibbles)(q->qs + 16 * j));
+}
+
+/* Seven signs in each byte; the eighth makes the number of minuses even. */
+INLINE codes CALL(even_signs)(codes x)
+{
+    static const int8_t odd[16] = { 0, -128, -128, 0, -128, 0, 0, -128, -128, 0, 0, -128, 0, -128, -128, 0 };
+    codes low = CALL(code_pick)(odd, CALL(code_and)(x, CALL(code_all)(15))), high = CALL(code_pick)(odd, CALL(code_and)(CALL(code_right)(x, 4), CALL(code_all)(15)));
+    return CALL(code_xor)(x, CALL(code_xor)(low, high));
+}
+
+/* IQ2_XXS and IQ3_XXS: a dword for 32 weights, four times seven signs and a scale of four bits.  The signs go to `signs`, which flips are then taken from. */
+INLINE void CALL(signs_and_scales)(CALL(block) *b, codes x, uint8_t *signs)
+{
+    codes s = CALL(code_or)(CALL(code_and)(x, CALL(dword_all)(0x3fff)), CALL(code_and)(CALL(dword_left)(x, 2), CALL(dword_all)(0x3fff0000)));
+    s = CALL(code_or)(CALL(code_and)(s, CALL(dword_all)(0x007f007f)), CALL(code_and)(CALL(dword_left)(s, 1), CALL(dword_all)(0x7f007f00)));
+    CALL(code_store)(signs, CALL(even_signs)(s));
+    CALL(runs_32)(b, CALL(dword_bytes)(CALL(code_or)(CALL(code_and)(CALL(dword_right)(x, 27), CALL(dword_all)(30)), CALL(dword_all)(1))));
+}
+INLINE void CALL(flip_by)(CALL(block) *b, const uint8_t *signs)
+{
+    int32_t j;
+    UNROLL for (j = 0; j < 8; j++) b->flip[j] = CALL(flip_bits)(smolq_u32_at(signs + 4 * j));
+}
+
+/* Sixteen scales of four bits that mean 2s + 1. */
+INLINE void CALL(odd_scales)(CALL(block) *b, const uint8_t *p)
+{
+    codes s = CALL(code_turns)(CALL(code_join)(smolq_u64_at(p), 0, 0, 0));
+    CALL(runs_16)(b, CALL(code_or)(CALL(code_add)(s, s), CALL(code_all)(1)));
+}
+
+/* Entries of codebooks.  Indices in words go as integers of four: loads are what there is too little of. */
+INLINE codes CALL(four_entries)(const uint64_t *grid, const uint16_t *index)
+{
+    uint64_t i;
+    memcpy(&i, index, sizeof i);
+    return CALL(code_join)(grid[i & 0xffff], grid[i >> 16 & 0xffff], grid[i >> 32 & 0xffff], grid[i >> 48]);
+}
+INLINE codes CALL(eight_entries)(const uint32_t *grid, const uint16_t *index)
+{
+    uint64_t i, k;
+    memcpy(&i, index, sizeof i);
+    memcpy(&k, index + 4, sizeof k);
+    return CALL(dword_join)(grid[i & 0xffff], grid[i >> 16 & 0xffff], grid[i >> 32 & 0xffff], grid[i >> 48], grid[k & 0xffff], grid[k >> 16 & 0xffff], grid[k >> 32 & 0xffff], grid[k >> 48]);
+}
+
+INLINE void CALL(block_iq2_xxs)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
+{
+    const smolq_block_iq2_xxs *q = (const smolq_block_iq2_xxs *)p;
+    const uint64_t *grid = smolq__cpu_tables.iq2_xxs;
+    const uint8_t *at = q->qs;
+    uint8_t signs[32];
+    int32_t j;
+    *d = CALL(half1)(q->d) * 0.125f;
+    *dmin = 0;
+    CALL(signs_and_scales)(b, CALL(dword_odd)(q->qs), signs);
+    UNROLL for (j = 0; j < 8; j++, at += 8) b->code[j] = CALL(code_join)(grid[at[0]], grid[at[1]], grid[at[2]], grid[at[3]]);
+    CALL(flip_by)(b, signs);
+}
+
+INLINE void CALL(block_iq2_xs)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
+{
+    const smolq_block_iq2_xs *q = (const smolq_block_iq2_xs *)p;
+    const uint64_t *grid = smolq__cpu_tables.iq2_xs;
+    const uint8_t *at = q->qs;
+    uint8_t signs[32];
+    int32_t j;
+    *d = CALL(half1)(q->d) * 0.125f;
+    *dmin = 0;
+    CALL(odd_scales)(b, q->scales);
+    CALL(code_store)(signs, CALL(even_signs)(CALL(code_tops)(q->qs, 9)));
+    UNROLL for (j = 0; j < 8; j++, at += 8)
+        b->code[j] = CALL(code_join)(grid[smolq_u16_at(at) & 511], grid[smolq_u16_at(at + 2) & 511], grid[smolq_u16_at(at + 4) & 511], grid[smolq_u16_at(at + 6) & 511]);
+    CALL(flip_by)(b, signs);
+}
+
+INLINE void CALL(block_iq2_s)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
+{
+    const smolq_block_iq2_s *q = (const smolq_block_iq2_s *)p;
+    const uint64_t *grid = smolq__cpu_tables.iq2_s;
+    uint16_t index[32];
+    int32_t j;
+    *d = CALL(half1)(q->d) * 0.125f;
+    *dmin = 0;
+    CALL(odd_scales)(b, q->scales);
+    CALL(code_zip)(index, CALL(code_load)(q->qs), CALL(code_pairs)(smolq_u64_at(q->qh)));
+    UNROLL for (j = 0; j < 8; j++) b->code[j] = CALL(four_entries)(grid, index + 4 * j);
+    CALL(flip_by)(b, q->signs);
+}
+
+INLINE void CALL(block_iq3_xxs)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
+{
+    const smolq_block_iq3_xxs *q = (const smolq_block_iq3_xxs *)p;
+    const uint32_t *grid = smolq__cpu_tables.iq3_xxs;
+    const uint8_t *at = q->qs;
+    uint8_t signs[32];
+    int32_t j;
+    *d = CALL(half1)(q->d) * 0.25f;
+    *dmin = 0;
+    CALL(signs_and_scales)(b, CALL(code_load)(q->signs), signs);
+    UNROLL for (j = 0; j < 8; j++, at += 8)
+        b->code[j] = CALL(dword_join)(grid[at[0]], grid[at[1]], grid[at[2]], grid[at[3]], grid[at[4]], grid[at[5]], grid[at[6]], grid[at[7]]);
+    CALL(flip_by)(b, signs);
+}
+
+INLINE void CALL(block_iq3_s)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
+{
+    const smolq_block_iq3_s *q = (const smolq_block_iq3_s *)p;
+    const uint32_t *grid = smolq__cpu_tables.iq3_s;
+    const codes one = CALL(code_all)(1);
+    uint16_t index[64];
+    int32_t j;
+    *d = CALL(half1)(q->d);
+    *dmin = 0;
+    CALL(runs_32)(b, CALL(nibbles_of)(smolq_u32_at(q->scales)) * 2 + 0x0101010101010101u);
+    CALL(code_zip)(index, CALL(code_load)(q->qs), CALL(code_and)(CALL(code_bits)(smolq_u32_at(q->qh)), one));
+    CALL(code_zip)(index + 32, CALL(code_load)(q->qs + 32), CALL(code_and)(CALL(code_bits)(smolq_u32_at(q->qh + 4)), one));
+    UNROLL for (j = 0; j < 8; j++) b->code[j] = CALL(eight_entries)(grid, index + 8 * j);
+    CALL(flip_by)(b, q->signs);
+}
+
+/* IQ1: 8 * code + shift + 1, where code is 0 .. 2 and the shift is 1, or -1 if its bit is set; so it is 9 more than the level. */
+INLINE void CALL(block_iq1_s)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
+{
+    const smolq_block_iq1_s *q = (const smolq_block_iq1_s *)p;
+    const uint64_t *grid = smolq__cpu_tables.iq1;
+    codes words = CALL(dword_words)(q->qh), high, shift;
+    uint16_t index[32];
+    uint8_t shifts[32];
+    int32_t j;
+    *d = CALL(half1)(q->d) * 0.125f;
+    *dmin = 0;
+    CALL(runs_32)(b, CALL(dword_bytes)(CALL(code_or)(CALL(code_and)(CALL(dword_right)(words, 11), CALL(dword_all)(14)), CALL(dword_all)(1))));
+    high = CALL(code_or)(CALL(code_and)(words, CALL(dword_all)(0x3f)), CALL(code_and)(CALL(dword_left)(words, 10), CALL(dword_all)(0x3f0000)));
+    high = CALL(code_or)(CALL(code_and)(high, CALL(dword_all)(0x70007)), CALL(code_and)(CALL(dword_left)(high, 5), CALL(dword_all)(0x07000700)));
+    CALL(code_zip)(index, CALL(code_load)(q->qs), high);
+    shift = CALL(code_xor)(CALL(code_and)(CALL(dword_right)(words, 14), CALL(dword_all)(2)), CALL(dword_all)(2));
+    shift = CALL(code_or)(shift, CALL(dword_left)(shift, 8));
+    CALL(code_store)(shifts, CALL(code_or)(shift, CALL(dword_left)(shift, 16)));
+    UNROLL for (j = 0; j < 8; j++)
+        b->code[j] = CALL(code_add)(CALL(four_entries)(grid, index + 4 * j), CALL(dword_all)(smolq_u32_at(shifts + 4 * j)));
+}
+
+INLINE void CALL(block_iq1_m)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
+{
+    const smolq_block_iq1_m *q = (const smolq_block_iq1_m *)p;
+    const uint64_t *grid = smolq__cpu_tables.iq1;
+    const codes high = CALL(code_turns)(CALL(code_twice)(q->qh)); /* of eight weights: three bits of an index and the shift's */
+    uint64_t words = smolq_u64_at(q->scales), lo, hi;
+    const uint8_t half[2] = { (uint8_t)((words >> 12 & 0x0f) | (words >> 24 & 0xf0)), (uint8_t)((words >> 44 & 0x0f) | (words >> 56 & 0xf0)) };
+    uint16_t index[32];
+    uint8_t shifts[32];
+    int32_t j;
+    *d = CALL(half1)(half) * 0.125f;
+    *dmin = 0;
+    lo = words & 0x0fff0fff; /* twelve bits in each of two dwords, four scales each; then in each word two, then in each byte one */
+    hi = words >> 32 & 0x0fff0fff;
+    lo = (lo | lo << 16) & 0x00000fff00000fffu;
+    hi = (hi | hi << 16) & 0x00000fff00000fffu;
+    lo = (lo | lo << 10) & 0x003f003f003f003fu;
+    hi = (hi | hi << 10) & 0x003f003f003f003fu;
+    lo = (lo | lo << 5) & 0x0707070707070707u;
+    hi = (hi | hi << 5) & 0x0707070707070707u;
+    CALL(runs_16)(b, CALL(code_join)(lo * 2 + 0x0101010101010101u, hi * 2 + 0x0101010101010101u, 0, 0));
+    CALL(code_zip)(index, CALL(code_load)(q->qs), CALL(code_and)(high, CALL(code_all)(7)));
+    CALL(code_store)(shifts, CALL(code_xor)(CALL(code_and)(CALL(code_right)(high, 2), CALL(code_all)(2)), CALL(code_all)(2)));
+    UNROLL for (j = 0; j < 8; j++)
+        b->code[j] = CALL(code_add)(CALL(four_entries)(grid, index + 4 * j), CALL(code_spread)(smolq_u32_at(shifts + 4 * j)));
+}
+
+INLINE void CALL(block_256)(int32_t id, CALL(block) *b, const uint8_t *p, float *d, float *dmin)
+{
+    switch (id) {
+    case SMOLQ_TYPE_Q4_K:    CALL(block_q4_k)(b, p, d, dmin); break;
+    case SMOLQ_TYPE_Q5_K:    CALL(block_q5_k)(b, p, d, dmin); break;
+    case SMOLQ_TYPE_Q6_K:    CALL(block_q6_k)(b, p, d, dmin); break;
+    case SMOLQ_TYPE_Q2_K:    CALL(block_q2_k)(b, p, d, dmin); break;
+    case SMOLQ_TYPE_Q3_K:    CALL(block_q3_k)(b, p, d, dmin); break;
+    case SMOLQ_TYPE_IQ2_XXS: CALL(block_iq2_xxs)(b, p, d, dmin); break;
+    case SMOLQ_TYPE_IQ2_XS:  CALL(block_iq2_xs)(b, p, d, dmin); break;
+    case SMOLQ_TYPE_IQ2_S:   CALL(block_iq2_s)(b, p, d, dmin); break;
+    case SMOLQ_TYPE_IQ3_XXS: CALL(block_iq3_xxs)(b, p, d, dmin); break;
+    case SMOLQ_TYPE_IQ3_S:   CALL(block_iq3_s)(b, p, d, dmin); break;
+    case SMOLQ_TYPE_IQ1_S:   CALL(block_iq1_s)(b, p, d, dmin); break;
+    case SMOLQ_TYPE_IQ1_M:   CALL(block_iq1_m)(b, p, d, dmin); break;
+    case SMOLQ_TYPE_IQ4_XS:  CALL(block_iq4_xs)(b, p, d, dmin); break;
+    case SMOLQ_TYPE_TQ1_0:   CALL(block_tq1_0)(b, p, d, dmin); break;
+    default:                 CALL(block_tq2_0)(b, p, d, dmin); break;
+    }
+}
+/* The same by way of memory, one copy for all types. */
+static void CALL(block_any)(CALL(block) *b, int32_t id, const uint8_t *p, float *d, float *dmin) { CALL(block_256)(id, b, p, d, dmin); }
+
+INLINE int32_t CALL(offset_256)(int32_t type)
+{
+    switch (type) {
+    case SMOLQ_TYPE_Q6_K:                            return 32;
+    case SMOLQ_TYPE_Q3_K:                            return 4;
+    case SMOLQ_TYPE_IQ1_S: case SMOLQ_TYPE_IQ1_M:    return 9;
+    case SMOLQ_TYPE_TQ1_0: case SMOLQ_TYPE_TQ2_0:    return 1;
+    default:                                         return 0;
+    }
+}
+INLINE int CALL(is_short)(int32_t type) { return type == SMOLQ_TYPE_Q4_K || type == SMOLQ_TYPE_Q5_K || type == SMOLQ_TYPE_Q6_K || type == SMOLQ_TYPE_Q2_K || type == SMOLQ_TYPE_Q3_K; } /* to unpack: worth a copy for each row */
+INLINE int CALL(signed_256)(int32_t type) { return type == SMOLQ_TYPE_IQ4_XS; }
+INLINE int CALL(flips_256)(int32_t type)
+{
+    return type == SMOLQ_TYPE_IQ2_XXS || type == SMOLQ_TYPE_IQ2_XS || type == SMOLQ_TYPE_IQ2_S || type == SMOLQ_TYPE_IQ3_XXS || type == SMOLQ_TYPE_IQ3_S;
+}
 INLINE int CALL(mins_256)(int32_t type) { return type == SMOLQ_TYPE_Q4_K || type == SMOLQ_TYPE_Q5_K || type == SMOLQ_TYPE_Q2_K; }
 
 /* ---- quantized products, few tokens: four rows with blocks of 256 ---- */
 
+INLINE __m256i CALL(halves4)(__m256i a, __m256i b, __m256i c, __m256i d) { return _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d)); } /* sums of first, then second halves */
 INLINE __m128i CALL(sum4)(__m256i a, __m256i b, __m256i c, __m256i d)
 {
-    __m256i x = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+    __m256i x = CALL(halves4)(a, b, c, d);
     return _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
 }
 
-/* Four rows times n_x tokens: y[t][r].  `id` repeats type->id as a constant, where the caller knows it. */
+/* What a block of four rows adds for each token, and its scales. */
+typedef struct CALL(step) {
+    __m256i isum[SMOLQ__CPU_FEW][4], msum[SMOLQ__CPU_FEW][4];
+    float   d[4], dmin[4];
+} CALL(step);
+
+INLINE void CALL(row_256)(CALL(step) *s, int32_t r, int32_t id, const smolq__type *type, const uint8_t *p, const uint8_t *const *x, size_t at, size_t at_sums, int32_t n_x)
+{
+    int32_t offset = CALL(offset_256)(id == SMOLQ_TYPE_TQ2_0 ? type->id : id), t, j;
+    CALL(block) block;
+    _mm_prefetch((const char *)p + 1024, _MM_HINT_T0);
+    _mm_prefetch((const char *)p + 1088, _MM_HINT_T0);
+    if (n_x == 1 || CALL(is_short)(id)) CALL(block_256)(id, &block, p, &s->d[r], &s->dmin[r]);
+    else CALL(block_any)(&block, type->id, p, &s->d[r], &s->dmin[r]);
+    for (t = 0; t < n_x; t++) {
+        const int8_t *q = (const int8_t *)x[t] + at;
+        __m256i sums = LOAD256(x[t] + at_sums + at / 8), sum = _mm256_setzero_si256();
+        UNROLL for (j = 0; j < 8; j++) {
+            __m256i v = CALL(flips_256)(id) ? CALL(code_flip)(LOAD256(q + 32 * j), block.flip[j]) : LOAD256(q + 32 * j);
+            __m256i p16 = CALL(signed_256)(id) ? _mm256_maddubs_epi16(_mm256_abs_epi8(block.code[j]), _mm256_sign_epi8(v, block.code[j])) : _mm256_maddubs_epi16(block.code[j], v);
+            sum = CALL(dot_words)(sum, p16, block.scale[j]);
+        }
+        if (CALL(offset_256)(id)) sum = _mm256_sub_epi32(sum, _mm256_madd_epi16(_mm256_mullo_epi16(block.scales, _mm256_set1_epi16((int16_t)offset)), sums));
+        s->isum[t][r] = sum;
+        if (CALL(mins_256)(id)) s->msum[t][r] = _mm256_madd_epi16(block.mins, sums);
+    }
+}
+
+/* Four rows times n_x tokens: y[t][r].  `id` is type->id as a constant, or for several tokens that of a type with the same way of signs: IQ2_XXS for flips, TQ2_0 for an offset. */
 INLINE void CALL(rows_256)(int32_t id, const smolq__type *type, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8])
 {
-    int32_t n_blocks = n_cols / 256, b, r, t, j;
+    int32_t n_blocks = n_cols / 256, b, r, t;
     size_t at_d = (size_t)smolq_a8_d(n_cols), at_sums = (size_t)smolq_a8_sums(n_cols, 256), bytes = (size_t)type->facts.block_bytes;
     __m128 acc[SMOLQ__CPU_FEW];
     for (t = 0; t < n_x; t++) acc[t] = _mm_setzero_ps();
     for (b = 0; b < n_blocks; b++) {
-        __m256i isum[SMOLQ__CPU_FEW][4], msum[SMOLQ__CPU_FEW][4];
-        float d[4], dmin[4];
-        UNROLL for (r = 0; r < 4; r++) {
-            CALL(block) block;
-            const uint8_t *p = w[r] + (size_t)b * bytes;
-            _mm_prefetch((const char *)p + 1024, _MM_HINT_T0);
-            _mm_prefetch((const char *)p + 1088, _MM_HINT_T0);
-            CALL(block_256)(&block, type, p, &d[r], &dmin[r]);
-            for (t = 0; t < n_x; t++) {
-                const int8_t *q = (const int8_t *)x[t] + 256 * b;
-                __m256i sums = LOAD256(x[t] + at_sums + (size_t)b * 32), sum = _mm256_setzero_si256();
-                UNROLL for (j = 0; j < 8; j++) {
-                    __m256i v = LOAD256(q + 32 * j);
-                    __m256i p16 = CALL(signed_256)(id) ? _mm256_maddubs_epi16(_mm256_abs_epi8(block.code[j]), _mm256_sign_epi8(v, block.code[j]))
-                                                       : _mm256_maddubs_epi16(block.code[j], v);
-                    sum = CALL(dot_words)(sum, p16, block.scale[j]);
-                }
-                if (CALL(offset_256)(id)) sum = _mm256_sub_epi32(sum, _mm256_slli_epi32(_mm256_madd_epi16(block.scales, sums), 5));
-                isum[t][r] = sum;
-                if (CALL(mins_256)(id)) msum[t][r] = _mm256_madd_epi16(block.mins, sums);
-            }
-        }
+        CALL(step) s;
+        if (CALL(is_short)(id)) { UNROLL for (r = 0; r < 4; r++) CALL(row_256)(&s, r, id, type, w[r] + (size_t)b * bytes, x, (size_t)b * 256, at_sums, n_x); }
+        else for (r = 0; r < 4; r++) CALL(row_256)(&s, r, id, type, w[r] + (size_t)b * bytes, x, (size_t)b * 256, at_sums, n_x);
         for (t = 0; t < n_x; t++) {
             __m128 dx = _mm_set1_ps(((const float *)(const void *)(x[t] + at_d))[b]);
-            __m128 s = _mm_cvtepi32_ps(CALL(sum4)(isum[t][0], isum[t][1], isum[t][2], isum[t][3]));
-            acc[t] = _mm_fmadd_ps(_mm_mul_ps(_mm_loadu_ps(d), dx), s, acc[t]);
-            if (CALL(mins_256)(id)) {
-                s = _mm_cvtepi32_ps(CALL(sum4)(msum[t][0], msum[t][1], msum[t][2], msum[t][3]));
-                acc[t] = _mm_fmadd_ps(_mm_mul_ps(_mm_loadu_ps(dmin), dx), s, acc[t]);
-            }
+            acc[t] = _mm_fmadd_ps(_mm_mul_ps(_mm_loadu_ps(s.d), dx), _mm_cvtepi32_ps(CALL(sum4)(s.isum[t][0], s.isum[t][1], s.isum[t][2], s.isum[t][3])), acc[t]);
+            if (CALL(mins_256)(id)) acc[t] = _mm_fmadd_ps(_mm_mul_ps(_mm_loadu_ps(s.dmin), dx), _mm_cvtepi32_ps(CALL(sum4)(s.msum[t][0], s.msum[t][1], s.msum[t][2], s.msum[t][3])), acc[t]);
         }
     }
     for (t = 0; t < n_x; t++) _mm_storeu_ps(y[t], acc[t]);
@@ -1010,40 +1429,34 @@ INLINE void CALL(rows_256)(int32_t id, const smolq__type *type, const uint8_t *c
 
 /* ---- blocks of 32 ---- */
 
-INLINE __m256i CALL(nibbles)(const uint8_t *qs)
-{
-    __m128i v = LOAD128(qs);
-    return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(v, 4), v), _mm256_set1_epi8(15));
-}
-INLINE __m256i CALL(fifth_bits)(const uint8_t *qh) /* 32 bits to 0 or 16 in their bytes */
-{
-    const __m256i spread = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303), bit = _mm256_set1_epi64x((int64_t)0x8040201008040201u);
-    __m256i k = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32((int32_t)smolq_u32_at(qh)), spread), bit);
-    return _mm256_and_si256(_mm256_cmpeq_epi8(k, bit), _mm256_set1_epi8(16));
-}
-INLINE __m256i CALL(look_up)(const int8_t *values, __m256i nibbles) { return _mm256_shuffle_epi8(TWICE(LOAD128(values)), nibbles); }
+INLINE codes CALL(fifth)(codes nibbles, const uint8_t *qh) { return CALL(code_or)(nibbles, CALL(code_and)(CALL(code_bits)(smolq_u32_at(qh)), CALL(code_all)(16))); }
 
-/* 32 levels (plus offset_32), their scale and minimum. */
-INLINE __m256i CALL(block_32)(int32_t id, const uint8_t *p, float *d, float *m)
+/* 32 levels (plus offset_32), their scale and minimum; of NVFP4, where each half has a scale, the second one.  `part` counts them in blocks of more. */
+INLINE codes CALL(block_32)(int32_t id, const uint8_t *p, int32_t part, float *d, float *m)
 {
+    const float *e4m3 = smolq__cpu_tables.ue4m3_half;
     *m = 0;
     switch (id) {
-    case SMOLQ_TYPE_Q4_0:   *d = CALL(half1)(p); return CALL(nibbles)(p + 2);
-    case SMOLQ_TYPE_Q4_1:   *d = CALL(half1)(p); *m = CALL(half1)(p + 2); return CALL(nibbles)(p + 4);
-    case SMOLQ_TYPE_Q5_0:   *d = CALL(half1)(p); return _mm256_or_si256(CALL(nibbles)(p + 6), CALL(fifth_bits)(p + 2));
-    case SMOLQ_TYPE_Q5_1:   *d = CALL(half1)(p); *m = CALL(half1)(p + 2); return _mm256_or_si256(CALL(nibbles)(p + 8), CALL(fifth_bits)(p + 4));
-    case SMOLQ_TYPE_Q8_0:   *d = CALL(half1)(p); return LOAD256(p + 2);
-    case SMOLQ_TYPE_IQ4_NL: *d = CALL(half1)(p); return CALL(look_up)(smolq_iq4_values, CALL(nibbles)(p + 2));
-    default:                *d = smolq_e8m0_half(p[0]); return CALL(look_up)(smolq_fp4_values, CALL(nibbles)(p + 1)); /* MXFP4 */
+    case SMOLQ_TYPE_Q4_0:   *d = CALL(half1)(p); return CALL(code_nibbles)(p + 2);
+    case SMOLQ_TYPE_Q4_1:   *d = CALL(half1)(p); *m = CALL(half1)(p + 2); return CALL(code_nibbles)(p + 4);
+    case SMOLQ_TYPE_Q5_0:   *d = CALL(half1)(p); return CALL(fifth)(CALL(code_nibbles)(p + 6), p + 2);
+    case SMOLQ_TYPE_Q5_1:   *d = CALL(half1)(p); *m = CALL(half1)(p + 2); return CALL(fifth)(CALL(code_nibbles)(p + 8), p + 4);
+    case SMOLQ_TYPE_Q8_0:   *d = CALL(half1)(p); return CALL(code_load)(p + 2);
+    case SMOLQ_TYPE_IQ4_NL: *d = CALL(half1)(p); return CALL(code_pick)(smolq_iq4_values, CALL(code_nibbles)(p + 2));
+    case SMOLQ_TYPE_Q1_0:   *d = CALL(half1)(p); return CALL(code_and)(CALL(code_bits)(smolq_u32_at(p + 2 + 4 * part)), CALL(code_all)(2));
+    case SMOLQ_TYPE_Q2_0:   *d = CALL(half1)(p); return CALL(code_pairs)(smolq_u64_at(p + 2 + 8 * part));
+    case SMOLQ_TYPE_NVFP4:  *d = e4m3[p[2 * part]]; *m = e4m3[p[2 * part + 1]]; return CALL(code_pick)(smolq_fp4_values, CALL(code_nibbles_8)(p + 4 + 16 * part));
+    default:                *d = smolq_e8m0_half(p[0]); return CALL(code_pick)(smolq_fp4_values, CALL(code_nibbles)(p + 1)); /* MXFP4 */
     }
 }
-INLINE int32_t CALL(offset_32)(int32_t id) { return id == SMOLQ_TYPE_Q4_0 ? 8 : id == SMOLQ_TYPE_Q5_0 ? 16 : 0; }
-INLINE int CALL(signed_32)(int32_t id) { return id == SMOLQ_TYPE_Q8_0 || id == SMOLQ_TYPE_IQ4_NL || id == SMOLQ_TYPE_MXFP4; }
+INLINE int32_t CALL(offset_32)(int32_t id) { return id == SMOLQ_TYPE_Q4_0 ? 8 : id == SMOLQ_TYPE_Q5_0 ? 16 : id == SMOLQ_TYPE_Q1_0 || id == SMOLQ_TYPE_Q2_0 ? 1 : 0; }
+INLINE int CALL(signed_32)(int32_t id) { return id == SMOLQ_TYPE_Q8_0 || id == SMOLQ_TYPE_IQ4_NL || id == SMOLQ_TYPE_MXFP4 || id == SMOLQ_TYPE_NVFP4; }
 INLINE int CALL(mins_32)(int32_t id) { return id == SMOLQ_TYPE_Q4_1 || id == SMOLQ_TYPE_Q5_1; }
-INLINE int CALL(is_32)(int32_t id)
-{
-    return id == SMOLQ_TYPE_Q4_0 || id == SMOLQ_TYPE_Q4_1 || id == SMOLQ_TYPE_Q5_0 || id == SMOLQ_TYPE_Q5_1 || id == SMOLQ_TYPE_Q8_0 || id == SMOLQ_TYPE_IQ4_NL || id == SMOLQ_TYPE_MXFP4;
-}
+INLINE int CALL(halves_32)(int32_t id) { return id == SMOLQ_TYPE_NVFP4; }
+INLINE int32_t CALL(parts_32)(int32_t id) { return id == SMOLQ_TYPE_Q1_0 ? 4 : id == SMOLQ_TYPE_Q2_0 || id == SMOLQ_TYPE_NVFP4 ? 2 : 1; } /* of 32 in a block */
+
+/* The same as signed bytes. */
+INLINE codes CALL(levels_32)(int32_t id, const uint8_t *p, int32_t part, float *d, float *m) { return CALL(code_sub)(CALL(block_32)(id, p, part, d, m), CALL(code_all)(CALL(offset_32)(id))); }
 
 /* Eight rows times n_x tokens: y[t][r]. */
 INLINE void CALL(rows_32)(int32_t id, const smolq__type *type, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8])
@@ -1057,10 +1470,10 @@ INLINE void CALL(rows_32)(int32_t id, const smolq__type *type, const uint8_t *co
         __m256i s[SMOLQ__CPU_FEW][8];
         float d[8], m[8];
         UNROLL for (r = 0; r < 8; r++) {
-            const uint8_t *p = w[r] + (size_t)b * bytes;
-            __m256i code;
+            const uint8_t *p = w[r] + (size_t)(b / CALL(parts_32)(id)) * bytes;
+            codes code;
             _mm_prefetch((const char *)p + 1024, _MM_HINT_T0);
-            code = CALL(block_32)(id, p, &d[r], &m[r]);
+            code = CALL(block_32)(id, p, b % CALL(parts_32)(id), &d[r], &m[r]);
             for (t = 0; t < n_x; t++) {
                 __m256i v = LOAD256(x[t] + 32 * (size_t)b);
                 __m256i p16 = CALL(signed_32)(id) ? _mm256_maddubs_epi16(_mm256_abs_epi8(code), _mm256_sign_epi8(v, code)) : _mm256_maddubs_epi16(code, v);
@@ -1071,8 +1484,14 @@ INLINE void CALL(rows_32)(int32_t id, const smolq__type *type, const uint8_t *co
             const int16_t *sums = (const int16_t *)(const void *)(x[t] + at_sums) + 2 * b;
             int32_t sum_x = sums[0] + sums[1];
             __m256 dx = _mm256_set1_ps(((const float *)(const void *)(x[t] + at_d))[b]);
-            __m128i low = CALL(sum4)(s[t][0], s[t][1], s[t][2], s[t][3]), high = CALL(sum4)(s[t][4], s[t][5], s[t][6], s[t][7]);
-            __m256i isum = _mm256_set_m128i(high, low);
+            __m256i low = CALL(halves4)(s[t][0], s[t][1], s[t][2], s[t][3]), high = CALL(halves4)(s[t][4], s[t][5], s[t][6], s[t][7]);
+            __m256i isum = _mm256_permute2x128_si256(low, high, 0x20), rest = _mm256_permute2x128_si256(low, high, 0x31);
+            if (CALL(halves_32)(id)) {
+                acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_loadu_ps(d), dx), _mm256_cvtepi32_ps(isum), acc[t]);
+                acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_loadu_ps(m), dx), _mm256_cvtepi32_ps(rest), acc[t]);
+                continue;
+            }
+            isum = _mm256_add_epi32(isum, rest);
             if (CALL(offset_32)(id)) isum = _mm256_sub_epi32(isum, _mm256_set1_epi32(CALL(offset_32)(id) * sum_x));
             acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_loadu_ps(d), dx), _mm256_cvtepi32_ps(isum), acc[t]);
             if (CALL(mins_32)(id)) acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_loadu_ps(m), dx), _mm256_set1_ps((float)sum_x), acc[t]);
@@ -1346,40 +1765,10 @@ INLINE void CALL(wide_256)(int32_t id, const uint8_t *const *w, int32_t n_cols, 
 #define ROWS_K(id, n_x)  CALL(rows_256)(id, type, w, n_cols, x, n_x, y)
 #endif
 
-/* ---- any other type, by way of its integers: one row ---- */
-
-INLINE int32_t CALL(dot_ints)(const int16_t *v, const int8_t *q, int32_t n)
-{
-    __m256i sum = _mm256_setzero_si256();
-    __m128i s;
-    int32_t i;
-    for (i = 0; i < n; i += 16) sum = CALL(dot_words)(sum, LOAD256(v + i), _mm256_cvtepi8_epi16(LOAD128(q + i)));
-    s = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
-    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
-    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
-}
-
-static void CALL(row_any)(const smolq__type *type, const uint8_t *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8], int32_t r)
-{
-    int32_t weights = type->facts.block_weights, group = type->facts.group, b, t, g;
-    float acc[SMOLQ__CPU_FEW] = { 0 };
-    for (b = 0; b < n_cols / weights; b++) {
-        smolq__ints ints;
-        type->ints(w + (size_t)b * (size_t)type->facts.block_bytes, &ints);
-        for (t = 0; t < n_x; t++)
-            for (g = 0; g < ints.n_groups; g++) {
-                int32_t n = weights / ints.n_groups, first = b * weights + g * n;
-                float dx = ((const float *)(const void *)(x[t] + smolq_a8_d(n_cols)))[first / group];
-                acc[t] = CALL(fma1)(ints.d[g] * dx, (float)CALL(dot_ints)(ints.v + g * n, (const int8_t *)x[t] + first, n), acc[t]);
-            }
-    }
-    for (t = 0; t < n_x; t++) y[t][r] = acc[t];
-}
-
 /* ---- rows of a matrix times few tokens ---- */
 
 /* Rows w[0..n) go side by side: eight or four of them, as the type likes. */
-INLINE int32_t CALL(side_by_side)(const smolq__type *type) { return type->facts.group == 32 && CALL(is_32)(type->id) ? 8 : 4; }
+INLINE int32_t CALL(side_by_side)(const smolq__type *type) { return type->facts.group == 32 ? 8 : 4; }
 
 #define ROWS_OF(n_x) \
     switch (type->id) { \
@@ -1397,22 +1786,32 @@ INLINE int32_t CALL(side_by_side)(const smolq__type *type) { return type->facts.
     case SMOLQ_TYPE_Q5_K:   ROWS_K(SMOLQ_TYPE_Q5_K, n_x); break; \
     case SMOLQ_TYPE_Q6_K:   ROWS_K(SMOLQ_TYPE_Q6_K, n_x); break; \
     case SMOLQ_TYPE_Q2_K:   CALL(rows_256)(SMOLQ_TYPE_Q2_K, type, w, n_cols, x, n_x, y); break; \
-    default: \
-        if (type->facts.group == 256) CALL(rows_256)(SMOLQ_TYPE_Q3_K, type, w, n_cols, x, n_x, y); /* signed levels, no minimums */ \
-        else for (r = 0; r < 4; r++) CALL(row_any)(type, w[r], n_cols, x, n_x, y, r); \
+    case SMOLQ_TYPE_Q3_K:   CALL(rows_256)(SMOLQ_TYPE_Q3_K, type, w, n_cols, x, n_x, y); break; \
+    case SMOLQ_TYPE_IQ4_XS: CALL(rows_256)(SMOLQ_TYPE_IQ4_XS, type, w, n_cols, x, n_x, y); break; \
+    case SMOLQ_TYPE_NVFP4:  CALL(rows_32)(SMOLQ_TYPE_NVFP4, type, w, n_cols, x, n_x, y); break; \
+    case SMOLQ_TYPE_Q1_0:   CALL(rows_32)(SMOLQ_TYPE_Q1_0, type, w, n_cols, x, n_x, y); break; \
+    case SMOLQ_TYPE_Q2_0:   CALL(rows_32)(SMOLQ_TYPE_Q2_0, type, w, n_cols, x, n_x, y); break; \
+    OTHERS(n_x) \
     }
 
 /* One token is the case that counts: its own copy keeps all in registers. */
+#define ROWS(NAME) case SMOLQ_TYPE_##NAME: CALL(rows_256)(SMOLQ_TYPE_##NAME, type, w, n_cols, x, 1, y); break;
+#define OTHERS(n_x) ROWS(IQ2_XXS) ROWS(IQ2_XS) ROWS(IQ2_S) ROWS(IQ3_XXS) ROWS(IQ3_S) ROWS(IQ1_S) ROWS(IQ1_M) ROWS(TQ1_0) ROWS(TQ2_0)
 static void CALL(rows_1)(const smolq__type *type, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, float (*y)[8])
 {
-    int32_t r;
     ROWS_OF(1)
 }
+#undef OTHERS
+#undef ROWS
+#define OTHERS(n_x) \
+    default: \
+        if (CALL(flips_256)(type->id)) CALL(rows_256)(SMOLQ_TYPE_IQ2_XXS, type, w, n_cols, x, n_x, y); \
+        else CALL(rows_256)(SMOLQ_TYPE_TQ2_0, type, w, n_cols, x, n_x, y);
 static void CALL(rows_few)(const smolq__type *type, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8])
 {
-    int32_t r;
     ROWS_OF(n_x)
 }
+#undef OTHERS
 #undef ROWS_OF
 #undef ROWS_32
 #undef ROWS_K
@@ -1461,20 +1860,25 @@ static void CALL(few)(const smolq_run *run, const smolq_op_part *part, int32_t f
 
 #define STORE256(p, x) _mm256_storeu_si256((__m256i *)(void *)(p), x)
 
-/* One row's block of 256 as words. */
+/* 32 levels as signed bytes. */
+INLINE codes CALL(levels)(int32_t id, const CALL(block) *b, int32_t j)
+{
+    return CALL(flips_256)(id) ? CALL(code_flip)(b->code[j], b->flip[j]) : CALL(offset_256)(id) ? CALL(code_sub)(b->code[j], CALL(code_all)(CALL(offset_256)(id))) : b->code[j];
+}
+
+/* One row's block of 256 as words; id as for block_256. */
 INLINE void CALL(words_256)(int32_t id, const smolq__type *type, const uint8_t *p, int16_t *v, int16_t *mins, float *d, float *dmin)
 {
     CALL(block) b;
     int32_t j;
-    CALL(block_256)(&b, type, p, d, dmin);
+    if (CALL(is_short)(id)) CALL(block_256)(id, &b, p, d, dmin);
+    else CALL(block_any)(&b, type->id, p, d, dmin);
     UNROLL for (j = 0; j < 8; j++) {
-        __m256i low = CALL(signed_256)(id) ? _mm256_cvtepi8_epi16(_mm256_castsi256_si128(b.code[j])) : _mm256_cvtepu8_epi16(_mm256_castsi256_si128(b.code[j]));
-        __m256i high = CALL(signed_256)(id) ? _mm256_cvtepi8_epi16(_mm256_extracti128_si256(b.code[j], 1)) : _mm256_cvtepu8_epi16(_mm256_extracti128_si256(b.code[j], 1));
-        __m256i offset = _mm256_set1_epi16((int16_t)CALL(offset_256)(id));
-        STORE256(v + 32 * j, _mm256_mullo_epi16(_mm256_sub_epi16(low, offset), _mm256_permute2x128_si256(b.scale[j], b.scale[j], 0x00)));
-        STORE256(v + 32 * j + 16, _mm256_mullo_epi16(_mm256_sub_epi16(high, offset), _mm256_permute2x128_si256(b.scale[j], b.scale[j], 0x11)));
+        codes x = CALL(levels)(type->id, &b, j);
+        STORE256(v + 32 * j, _mm256_mullo_epi16(_mm256_cvtepi8_epi16(_mm256_castsi256_si128(x)), _mm256_permute2x128_si256(b.scale[j], b.scale[j], 0x00)));
+        STORE256(v + 32 * j + 16, _mm256_mullo_epi16(_mm256_cvtepi8_epi16(_mm256_extracti128_si256(x, 1)), _mm256_permute2x128_si256(b.scale[j], b.scale[j], 0x11)));
     }
-    if (CALL(mins_256)(id)) STORE256(mins, b.mins);
+    if (CALL(mins_256)(type->id)) STORE256(mins, b.mins);
 }
 
 /* Float tensors over panels: lanes run along the row, so sixteen rows are unpacked to floats and each token takes them four at a time. */
@@ -1537,7 +1941,7 @@ static void CALL(fill_panel)(CALL(panel) *panel, const smolq__type *type, const 
 {
     int16_t v[16][256], mins[16][16];
     const int16_t *rows[8];
-    int32_t r, k, half, b, n_blocks = n / type->facts.block_weights;
+    int32_t r, k, half, b, parts = CALL(parts_32)(type->id);
     size_t bytes = (size_t)type->facts.block_bytes;
     panel->n_groups = 1;
     panel->has_mins = 0;
@@ -1548,29 +1952,20 @@ static void CALL(fill_panel)(CALL(panel) *panel, const smolq__type *type, const 
             case SMOLQ_TYPE_Q5_K: CALL(words_256)(SMOLQ_TYPE_Q5_K, type, w[r], v[r], mins[r], &panel->d[0][r], &panel->dmin[r]); break;
             case SMOLQ_TYPE_Q6_K: CALL(words_256)(SMOLQ_TYPE_Q6_K, type, w[r], v[r], mins[r], &panel->d[0][r], &panel->dmin[r]); break;
             case SMOLQ_TYPE_Q2_K: CALL(words_256)(SMOLQ_TYPE_Q2_K, type, w[r], v[r], mins[r], &panel->d[0][r], &panel->dmin[r]); break;
-            default:              CALL(words_256)(SMOLQ_TYPE_Q3_K, type, w[r], v[r], mins[r], &panel->d[0][r], &panel->dmin[r]); break;
+            case SMOLQ_TYPE_Q3_K: CALL(words_256)(SMOLQ_TYPE_Q3_K, type, w[r], v[r], mins[r], &panel->d[0][r], &panel->dmin[r]); break;
+            default:              CALL(words_256)(SMOLQ_TYPE_TQ2_0, type, w[r], v[r], mins[r], &panel->d[0][r], &panel->dmin[r]); break;
             }
             panel->has_mins = CALL(mins_256)(type->id);
-        } else if (CALL(is_32)(type->id)) {
-            for (b = 0; b < n_blocks; b++) {
-                float m;
-                __m256i code = CALL(block_32)(type->id, w[r] + (size_t)b * bytes, &panel->d[b][r], &m), offset = _mm256_set1_epi16((int16_t)CALL(offset_32)(type->id));
-                int is_signed = CALL(signed_32)(type->id);
-                __m128i low = _mm256_castsi256_si128(code), high = _mm256_extracti128_si256(code, 1);
-                STORE256(v[r] + 32 * b, _mm256_sub_epi16(is_signed ? _mm256_cvtepi8_epi16(low) : _mm256_cvtepu8_epi16(low), offset));
-                STORE256(v[r] + 32 * b + 16, _mm256_sub_epi16(is_signed ? _mm256_cvtepi8_epi16(high) : _mm256_cvtepu8_epi16(high), offset));
-                panel->d[8 + b][r] = m;
-            }
-            panel->n_groups = n / 32;
         } else {
-            smolq__ints ints;
-            int32_t g;
-            for (b = 0; b < n_blocks; b++) {
-                type->ints(w[r] + (size_t)b * bytes, &ints);
-                memcpy(v[r] + b * type->facts.block_weights, ints.v, (size_t)type->facts.block_weights * sizeof *ints.v);
-                for (g = 0; g < ints.n_groups; g++) panel->d[b * ints.n_groups + g][r] = ints.d[g];
+            for (b = 0; b < n / 32; b++) {
+                float first, second;
+                codes x = CALL(levels_32)(type->id, w[r] + (size_t)(b / parts) * bytes, b % parts, &first, &second);
+                STORE256(v[r] + 32 * b, _mm256_cvtepi8_epi16(_mm256_castsi256_si128(x)));
+                STORE256(v[r] + 32 * b + 16, _mm256_cvtepi8_epi16(_mm256_extracti128_si256(x, 1)));
+                panel->d[CALL(halves_32)(type->id) ? 2 * b : b][r] = first;
+                panel->d[CALL(halves_32)(type->id) ? 2 * b + 1 : 8 + b][r] = second;
             }
-            panel->n_groups = n_blocks * ints.n_groups;
+            panel->n_groups = CALL(halves_32)(type->id) ? n / 16 : n / 32;
         }
     }
     for (half = 0; half < 2; half++) {
@@ -1831,13 +2226,13 @@ INLINE void CALL(panel_256)(CALL(panel) *panel, const CALL(sixteen) *rows, const
     for (r = 0; r < 16; r++) {
         CALL(block) block;
         int16_t scales[16], mins[16];
-        CALL(block_any)(&block, type, rows->p + rows->at[r], &panel->d[0][r], &panel->dmin[0][r]);
+        CALL(block_any)(&block, type->id, rows->p + rows->at[r], &panel->d[0][r], &panel->dmin[0][r]);
         STORE256(scales, block.scales);
-        STORE256(mins, block.mins);
-        for (i = 0; i < 8; i++) STORE256(levels[r] + 32 * i, block.code[i]);
-        for (i = 0; i < 16; i++) {
-            panel->scale[i][r] = scales[i];
-            panel->mins[i / 2][2 * r + i % 2] = mins[i];
+        UNROLL for (i = 0; i < 8; i++) STORE256(levels[r] + 32 * i, CALL(levels)(type->id, &block, i));
+        for (i = 0; i < 16; i++) panel->scale[i][r] = scales[i];
+        if (CALL(mins_256)(type->id)) {
+            STORE256(mins, block.mins);
+            for (i = 0; i < 16; i++) panel->mins[i / 2][2 * r + i % 2] = mins[i];
         }
         from.at[r] = r * 256;
     }
@@ -1877,14 +2272,14 @@ INLINE void CALL(panel_q45_0)(CALL(panel) *panel, int32_t b, const CALL(sixteen)
             CALL(put_dwords)(panel, 8 * b + 4 * high + i, _mm512_sub_epi8(q, offset));
         }
 }
-INLINE void CALL(panel_32)(CALL(panel) *panel, int32_t b, const CALL(sixteen) *rows, int32_t id)
+INLINE void CALL(panel_32)(CALL(panel) *panel, int32_t b, const CALL(sixteen) *rows, int32_t id, int32_t part)
 {
     uint8_t levels[16][32];
     CALL(sixteen) from;
     __m512i x[8];
     int32_t r, i;
     for (r = 0; r < 16; r++) {
-        STORE256(levels[r], CALL(block_32)(id, rows->p + rows->at[r], &panel->d[b][r], &panel->dmin[b][r]));
+        STORE256(levels[r], CALL(levels_32)(id, rows->p + rows->at[r], part, &panel->d[b][r], &panel->dmin[b][r]));
         from.at[r] = r * 32;
     }
     from.p = levels[0];
@@ -1897,7 +2292,7 @@ INLINE void CALL(panel_32)(CALL(panel) *panel, int32_t b, const CALL(sixteen) *r
 static void CALL(fill_panel)(CALL(panel) *panel, const CALL(sixteen) *rows, const smolq__type *type, int32_t n)
 {
     CALL(sixteen) at = *rows;
-    int32_t b, k, bytes = type->facts.block_bytes;
+    int32_t b, k, bytes = type->facts.block_bytes, parts = CALL(parts_32)(type->id);
     if (type->facts.group == 256) {
         switch (type->id) {
         case SMOLQ_TYPE_Q4_K: CALL(panel_q45_k)(panel, rows, 0); break;
@@ -1906,14 +2301,14 @@ static void CALL(fill_panel)(CALL(panel) *panel, const CALL(sixteen) *rows, cons
         default:              CALL(panel_256)(panel, rows, type); break;
         }
     } else {
-        for (b = 0; b < n / 32; b++, at.p += bytes)
+        for (b = 0; b < n / 32; b++, at.p += b % parts ? 0 : bytes)
             switch (type->id) {
             case SMOLQ_TYPE_Q4_0: CALL(panel_q45_0)(panel, b, &at, 0); break;
             case SMOLQ_TYPE_Q5_0: CALL(panel_q45_0)(panel, b, &at, 1); break;
             case SMOLQ_TYPE_Q8_0: CALL(panel_q8_0)(panel, b, &at); break;
-            default:              CALL(panel_32)(panel, b, &at, type->id); break;
+            default:              CALL(panel_32)(panel, b, &at, type->id, b % parts); break;
             }
-        panel->n_runs = n / 32;
+        panel->n_runs = CALL(halves_32)(type->id) ? n / 16 : n / 32;
     }
     for (b = 0; b < panel->n_runs; b++) {
         __m512i sum = _mm512_setzero_si512();
@@ -2002,15 +2397,22 @@ INLINE void CALL(step_32)(CALL(panel) *panel, int mins, const int32_t *x, float 
     UNROLL for (t = 0; t < T; t++) CALL(store)(c[t], y[t]);
 }
 
-INLINE int CALL(has_panel_32)(int32_t id) { return CALL(is_32)(id); }
-/* Types that aren't worth panels of their own: a few tokens at a time. */
-static int CALL(some_at_a_time)(const smolq_run *run, const smolq_op_part *part, int32_t n_tokens, int32_t row, int32_t n_rows)
+/* NVFP4: each half has its scale. */
+INLINE void CALL(step_16)(CALL(panel) *panel, const int32_t *x, float (*c)[16])
 {
-    const smolq__type *type = smolq__type_of(part->w->type);
-    int32_t i;
-    if (type->facts.group == 256 || CALL(has_panel_32)(type->id)) return 0;
-    for (i = 0; i < n_tokens; i += SMOLQ__CPU_FEW) CALL(few)(run, part, i, n_tokens - i < SMOLQ__CPU_FEW ? n_tokens - i : SMOLQ__CPU_FEW, row, row + n_rows);
-    return 1;
+    enum { T = CALL(TOKENS) };
+    lanes y[T];
+    int32_t g, t;
+    UNROLL for (t = 0; t < T; t++) y[t] = CALL(load)(c[t]);
+    for (g = 0; g < panel->n_runs; g++) {
+        const int32_t *q = x + (g / 2 * CALL(DWORDS_32) + g % 2 * 4) * T;
+        const float *dx = (const float *)(const void *)(x + (g / 2 * CALL(DWORDS_32) + 9) * T);
+        lanes d = CALL(load)(g % 2 ? panel->dmin[g / 2] : panel->d[g / 2]);
+        __m512i acc[T];
+        CALL(panel_dot)(panel->w + 4 * g, 4, q, _mm512_loadu_si512(panel->start[g]), acc);
+        UNROLL for (t = 0; t < T; t++) y[t] = CALL(fma)(_mm512_mul_ps(d, CALL(all)(dx[t])), _mm512_cvtepi32_ps(acc[t]), y[t]);
+    }
+    UNROLL for (t = 0; t < T; t++) CALL(store)(c[t], y[t]);
 }
 
 /* Sixteen rows (or the n_rows that are left) for all tokens. */
@@ -2026,7 +2428,6 @@ static void CALL(many)(const smolq_run *run, const smolq_op_part *part, int32_t 
         CALL(many_floats)(run, part, n_tokens, row, n_rows);
         return;
     }
-    if (CALL(some_at_a_time)(run, part, n_tokens, row, n_rows)) return;
     record = (size_t)(type->facts.group == 256 ? CALL(layout).record_256 : 8 * CALL(layout).record_32);
     for (r = 0; r < 16; r++) rows.at[r] = (int32_t)((size_t)(r < n_rows ? r : n_rows - 1) * part->w->row_bytes);
     for (tile = 0; tile < n_tokens; tile += CALL(TILE)) {
@@ -2039,6 +2440,7 @@ static void CALL(many)(const smolq_run *run, const smolq_op_part *part, int32_t 
             for (t = 0; t < n_tile; t += CALL(TOKENS)) {
                 const int32_t *x = (const int32_t *)(const void *)(smolq__cpu_record(&CALL(layout), run, part->in, (tile + t) / CALL(TOKENS)) + at);
                 if (CALL(mins_32)(type->id)) CALL(step_32)(&panel, 1, x, c + t);
+                else if (CALL(halves_32)(type->id)) CALL(step_16)(&panel, x, c + t);
                 else if (type->facts.group == 32) CALL(step_32)(&panel, 0, x, c + t);
                 else if (type->id == SMOLQ_TYPE_Q4_K || type->id == SMOLQ_TYPE_Q5_K) CALL(step_256)(&panel, 8, 1, x, c + t);
                 else if (type->id == SMOLQ_TYPE_Q2_K) CALL(step_256)(&panel, 16, 1, x, c + t);
@@ -2177,7 +2579,7 @@ INLINE void CALL(tiles_256)(CALL(tiles) *t, int32_t half, const CALL(sixteen) *r
     for (r = 0; r < 16; r++) {
         const uint8_t *p = rows->p + rows->at[r];
         if (type->id == SMOLQ_TYPE_Q2_K) CALL(words_256)(SMOLQ_TYPE_Q2_K, type, p, v, mins, &t->d[half][0][r], &t->dmin[half][r]);
-        else CALL(words_256)(SMOLQ_TYPE_Q3_K, type, p, v, mins, &t->d[half][0][r], &t->dmin[half][r]);
+        else CALL(words_256)(SMOLQ_TYPE_TQ2_0, type, p, v, mins, &t->d[half][0][r], &t->dmin[half][r]);
         for (i = 0; i < 256; i += 32) {
             __m512i w = _mm512_loadu_si512(v + i);
             STORE256(high[r] + i, _mm512_cvtepi16_epi8(_mm512_srai_epi16(w, 8)));
@@ -2256,7 +2658,7 @@ INLINE void CALL(tile_q45_0)(CALL(tiles) *t, int32_t half, int32_t b, const CALL
 }
 
 /* IQ4_NL and MXFP4, whose levels are bytes. */
-INLINE void CALL(tile_32)(CALL(tiles) *t, int32_t half, int32_t b, const CALL(sixteen) *rows, int32_t id)
+INLINE void CALL(tile_32)(CALL(tiles) *t, int32_t half, int32_t b, const CALL(sixteen) *rows, int32_t id, int32_t part)
 {
     uint8_t levels[16][32];
     CALL(sixteen) from;
@@ -2264,7 +2666,7 @@ INLINE void CALL(tile_32)(CALL(tiles) *t, int32_t half, int32_t b, const CALL(si
     int32_t r, i;
     float m;
     for (r = 0; r < 16; r++) {
-        STORE256(levels[r], CALL(block_32)(id, rows->p + rows->at[r], &t->d[half][b][r], &m));
+        STORE256(levels[r], CALL(levels_32)(id, rows->p + rows->at[r], part, &t->d[half][b][r], &m));
         from.at[r] = r * 32;
     }
     from.p = levels[0];
@@ -2277,7 +2679,7 @@ INLINE void CALL(tile_32)(CALL(tiles) *t, int32_t half, int32_t b, const CALL(si
 static void CALL(fill_tiles)(CALL(tiles) *t, int32_t half, const CALL(sixteen) *rows, const smolq__type *type, int32_t n)
 {
     CALL(sixteen) at = *rows;
-    int32_t b, bytes = type->facts.block_bytes;
+    int32_t b, bytes = type->facts.block_bytes, parts = CALL(parts_32)(type->id);
     if (type->facts.group == 256) {
         switch (type->id) {
         case SMOLQ_TYPE_Q4_K: CALL(tiles_q45_k)(t, half, rows, 0); break;
@@ -2287,12 +2689,12 @@ static void CALL(fill_tiles)(CALL(tiles) *t, int32_t half, const CALL(sixteen) *
         }
         return;
     }
-    for (b = 0; b < n / 32; b++, at.p += bytes)
+    for (b = 0; b < n / 32; b++, at.p += b % parts ? 0 : bytes)
         switch (type->id) {
         case SMOLQ_TYPE_Q4_0: CALL(tile_q45_0)(t, half, b, &at, 0); break;
         case SMOLQ_TYPE_Q5_0: CALL(tile_q45_0)(t, half, b, &at, 1); break;
         case SMOLQ_TYPE_Q8_0: CALL(tile_q8_0)(t, half, b, &at); break;
-        default:              CALL(tile_32)(t, half, b, &at, type->id); break;
+        default:              CALL(tile_32)(t, half, b, &at, type->id, b % parts); break;
         }
     for (; b % 4; b++) {
         memset(t->w[half][b], 0, sizeof t->w[half][b]);
@@ -2489,13 +2891,12 @@ static void CALL(multiply_32)(CALL(tiles) *t, const uint8_t *x, size_t stride, i
     else CALL(stage_32)(t, 0, NULL, 0, &stages[1]);
 }
 
-INLINE int CALL(has_panel_32)(int32_t id) { return CALL(is_32)(id) && !CALL(mins_32)(id); }
-/* Types that aren't worth panels of their own: a few tokens at a time. */
+/* Types with minimums in blocks of 32 and NVFP4 aren't worth tiles of their own: a few tokens at a time. */
 static int CALL(some_at_a_time)(const smolq_run *run, const smolq_op_part *part, int32_t n_tokens, int32_t row, int32_t n_rows)
 {
     const smolq__type *type = smolq__type_of(part->w->type);
     int32_t i;
-    if (type->facts.group == 256 || CALL(has_panel_32)(type->id)) return 0;
+    if (type->facts.group == 256 || !(CALL(mins_32)(type->id) || CALL(halves_32)(type->id))) return 0;
     for (i = 0; i < n_tokens; i += SMOLQ__CPU_FEW) CALL(few)(run, part, i, n_tokens - i < SMOLQ__CPU_FEW ? n_tokens - i : SMOLQ__CPU_FEW, row, row + n_rows);
     return 1;
 }
@@ -3061,9 +3462,10 @@ static void CALL(share)(const smolq__cpu_job *job, int32_t index)
 #undef TWICE
 #undef LOAD256
 #undef LOAD128
-#undef PAIR_MASK
 #undef UNROLL
 #undef CALL
+#undef flips
+#undef codes
 #undef lanes
 #undef INLINE
 #endif

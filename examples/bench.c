@@ -166,6 +166,8 @@ static void evaluate(smolq_context *context, const int32_t *ids, int n)
     check(smolq_eval(&item, 1, NULL, &err), &err);
 }
 
+#include "bench_types.h"
+
 static measure run(engine *e, int n_prompt, int n_text)
 {
     measure m = { 0 };
@@ -235,13 +237,14 @@ int main(int argc, char **argv)
     engine e = { 0 };
     const char *threads = "0";
     char *end;
-    int n_prompt = 512, n_text = 64, json = 0, n_rows = 0;
+    int n_prompt = 512, n_text = 64, json = 0, by_type = 0, n_rows = 0;
     const option options[] = {
         ENGINE_OPTIONS(e),
         { "-t",     "1,2", 's', &threads,  "threads, a list (physical cores)" },
         { "-p",     "N",   'i', &n_prompt, "tokens of the prompt (512)" },
         { "-n",     "N",   'i', &n_text,   "tokens to write (64)" },
         { "--json", NULL,  'b', &json,     "print a JSON object" },
+        { "--types", NULL, 'b', &by_type,  "no model: products with each tensor type" },
         { NULL, NULL, 0, NULL, NULL }
     };
 
@@ -253,6 +256,11 @@ int main(int argc, char **argv)
         measure m;
         if (end == threads || (*end && *end != ',') || n < 0 || n > 256) die("-t %s: expected thread counts such as 1,2", threads);
         e.n_threads = (int)n;
+        if (by_type) {
+            bench_types(find_backend(e.backend), e.isa, e.n_threads, json);
+            if (!*end) return finish();
+            continue;
+        }
         m = run(&e, n_prompt, n_text);
         if (json) {
             printf("{\"open_ms\": %.3f, \"first_token_ms\": %.3f, \"prefill_tps\": %.3f, \"decode_tps\": %.3f, ", m.open_ms, m.first_token_ms,
