@@ -1816,23 +1816,53 @@ static void CALL(rows_few)(const smolq__type *type, const uint8_t *const *w, int
 #undef ROWS_32
 #undef ROWS_K
 
-INLINE void CALL(put)(const smolq_op_part *part, float *out, int32_t row, float y)
+/* ---- where products go ---- */
+
+INLINE lanes CALL(gate)(int32_t kind, lanes g, lanes up)
 {
-    if (part->bias) y += part->bias[row];
-    out[row] = part->add != 0 ? CALL(fma1)(part->add, y, out[row]) : y;
+    if (kind == SMOLQ_GATE_SILU) return CALL(mul)(CALL(sigmoid_times)(g, CALL(sub)(CALL(zero)(), g)), up);
+    if (kind == SMOLQ_GATE_GELU) {
+        lanes u = CALL(mul)(CALL(mul)(CALL(all)(0.797884561f), g), CALL(fma)(CALL(mul)(CALL(all)(0.044715f), g), g, CALL(all)(1.0f)));
+        return CALL(mul)(CALL(sigmoid_times)(g, CALL(mul)(CALL(all)(-2.0f), u)), up);
+    }
+    g = CALL(min)(CALL(all)(7.0f), g); /* in this order a NaN stays */
+    up = CALL(max)(CALL(all)(-7.0f), CALL(min)(CALL(all)(7.0f), up));
+    return CALL(mul)(CALL(sigmoid_times)(g, CALL(mul)(CALL(all)(-1.702f), g)), CALL(add)(up, CALL(all)(1.0f)));
+}
+
+INLINE lanes CALL(joined)(const smolq_op_part *part, lanes v, lanes out) /* the product, bias added, and what out holds */
+{
+    if (part->gate) return CALL(gate)(part->gate, out, v);
+    return part->add != 0 ? CALL(fma)(CALL(all)(part->add), v, out) : v;
+}
+
+/* n <= 16 rows, `apart` from each other. */
+INLINE void CALL(put_apart)(const smolq_op_part *part, float *out, int32_t row, int32_t apart, const float *y, int32_t n)
+{
+    float v[16] = { 0 }, old[16] = { 0 };
+    int32_t r;
+    if (!part->gate && !part->bias && part->add == 0) {
+        for (r = 0; r < n; r++) out[row + r * apart] = y[r];
+        return;
+    }
+    for (r = 0; r < n; r++) {
+        v[r] = part->bias ? y[r] + part->bias[row + r * apart] : y[r];
+        old[r] = out[row + r * apart];
+    }
+    CALL(store)(v, CALL(joined)(part, CALL(load)(v), CALL(load)(old)));
+    for (r = 0; r < n; r++) out[row + r * apart] = v[r];
 }
 
 /* Sixteen rows, or n that are left. */
 INLINE void CALL(put_rows)(const smolq_op_part *part, float *out, int32_t row, const float *y, int32_t n)
 {
     lanes v = CALL(load)(y);
-    int32_t r;
     if (n < 16) {
-        for (r = 0; r < n; r++) CALL(put)(part, out, row + r, y[r]);
+        CALL(put_apart)(part, out, row, 1, y, n);
         return;
     }
     if (part->bias) v = CALL(add)(v, CALL(load)(part->bias + row));
-    CALL(store)(out + row, part->add != 0 ? CALL(fma)(CALL(all)(part->add), v, CALL(load)(out + row)) : v);
+    CALL(store)(out + row, CALL(joined)(part, v, CALL(load)(out + row)));
 }
 
 /* Rows [begin, end) of a part for up to SMOLQ__CPU_FEW tokens. */
@@ -1851,8 +1881,8 @@ static void CALL(few)(const smolq_run *run, const smolq_op_part *part, int32_t f
         }
         if (n_x == 1) CALL(rows_1)(type, w, part->w->n_cols, x, y);
         else CALL(rows_few)(type, w, part->w->n_cols, x, n_x, y);
-        for (r = 0; r < side && row + r * apart < end; r++)
-            for (t = 0; t < n_x; t++) CALL(put)(part, (float *)(void *)smolq_row(run, part->out, first_token + t), row + r * apart, y[t][r]);
+        for (r = side; row + (r - 1) * apart >= end;) r--;
+        for (t = 0; t < n_x; t++) CALL(put_apart)(part, (float *)(void *)smolq_row(run, part->out, first_token + t), row, apart, y[t], r);
     }
 }
 
@@ -1894,8 +1924,7 @@ static void CALL(many_floats)(const smolq_run *run, const smolq_op_part *part, i
         for (r = 0; r < n_rows; r += 4) {
             for (i = 0; i < 4; i++) w[i] = part->w->data + (uint64_t)(row + (r + i < n_rows ? r + i : n_rows - 1)) * part->w->row_bytes;
             CALL(rows_few)(type, w, part->w->n_cols, x, n_x, y);
-            for (i = 0; i < n_x * 4; i++)
-                if (r + i % 4 < n_rows) CALL(put)(part, (float *)(void *)smolq_row(run, part->out, t + i / 4), row + r + i % 4, y[i / 4][i % 4]);
+            for (i = 0; i < n_x; i++) CALL(put_apart)(part, (float *)(void *)smolq_row(run, part->out, t + i), row + r, 1, y[i], n_rows - r < 4 ? n_rows - r : 4);
         }
     }
 }
@@ -3295,18 +3324,6 @@ static void CALL(attention)(const smolq__cpu_job *job, int32_t unit, int32_t hea
     }
 }
 
-INLINE lanes CALL(gate)(int32_t kind, lanes g, lanes up)
-{
-    if (kind == SMOLQ_GATE_SILU) return CALL(mul)(CALL(sigmoid_times)(g, CALL(sub)(CALL(zero)(), g)), up);
-    if (kind == SMOLQ_GATE_GELU) {
-        lanes u = CALL(mul)(CALL(mul)(CALL(all)(0.797884561f), g), CALL(fma)(CALL(mul)(CALL(all)(0.044715f), g), g, CALL(all)(1.0f)));
-        return CALL(mul)(CALL(sigmoid_times)(g, CALL(mul)(CALL(all)(-2.0f), u)), up);
-    }
-    g = CALL(min)(CALL(all)(7.0f), g); /* in this order a NaN stays */
-    up = CALL(max)(CALL(all)(-7.0f), CALL(min)(CALL(all)(7.0f), up));
-    return CALL(mul)(CALL(sigmoid_times)(g, CALL(mul)(CALL(all)(-1.702f), g)), CALL(add)(up, CALL(all)(1.0f)));
-}
-
 static void CALL(glu)(const smolq_run *run, const smolq_op *op, int32_t row)
 {
     float *g = (float *)(void *)smolq_row(run, SMOLQ_BUF_GATE, row);
@@ -3374,7 +3391,8 @@ static uint64_t CALL(units)(const smolq_run *run, const smolq_op *op, int32_t n_
     int32_t i;
     if (!CALL(has_kernel)(run, op)) return op->kind == SMOLQ_OP_GATHER ? 1 : op->kind == SMOLQ_OP_ATTENTION ? (uint64_t)n_rows * (uint64_t)op->n_head : (uint64_t)n_rows;
     if (op->kind == SMOLQ_OP_MATMUL) {
-        for (i = 0; i < op->n_parts; i++) n += (uint64_t)(op->part[i].w->n_rows + CALL(PANEL) - 1) / CALL(PANEL);
+        for (i = 0; i < op->n_parts; i++)
+            if (!op->part[i].gate) n += (uint64_t)(op->part[i].w->n_rows + CALL(PANEL) - 1) / CALL(PANEL);
         return n_rows ? n : 0;
     }
     if (op->kind == SMOLQ_OP_MATMUL_EXPERTS) {
@@ -3385,30 +3403,33 @@ static uint64_t CALL(units)(const smolq_run *run, const smolq_op *op, int32_t n_
     return (uint64_t)n_rows;
 }
 
+/* Panels [first, last) of a part and of the one that it gates, if any. */
+static void CALL(panels)(const smolq__cpu_job *job, const smolq_op_part *part, int32_t n_parts, uint64_t begin, uint64_t end)
+{
+    int32_t first = (int32_t)begin * CALL(PANEL), last = (int32_t)end * CALL(PANEL) < part->w->n_rows ? (int32_t)end * CALL(PANEL) : part->w->n_rows, at_once = CALL(AT_ONCE) * CALL(PANEL), row, i;
+    if (job->n_rows <= SMOLQ__CPU_FEW) {
+        for (i = 0; i < n_parts; i++) CALL(few)(job->run, &part[i], 0, job->n_rows, first, last);
+        return;
+    }
+#if defined(SMOLQ__CPU_AMX)
+    SMOLQ__TILE_CONFIG(&smolq__cpu_tile_config);
+#endif
+    for (row = first; row < last; row += at_once)
+        for (i = 0; i < n_parts; i++) CALL(many)(job->run, &part[i], job->n_rows, row, last - row < at_once ? last - row : at_once);
+#if defined(SMOLQ__CPU_AMX)
+    SMOLQ__TILE_RELEASE(); /* or each switch of threads would save 8 KB */
+#endif
+}
+
 /* Panels [begin, end) over all parts. */
 static void CALL(matmul)(const smolq__cpu_job *job, uint64_t begin, uint64_t end)
 {
     const smolq_op *op = job->op;
-    int32_t i;
-    for (i = 0; i < op->n_parts && end > 0; i++) {
-        const smolq_op_part *part = &op->part[i];
-        uint64_t panels = (uint64_t)(part->w->n_rows + CALL(PANEL) - 1) / CALL(PANEL), stop = end < panels ? end : panels, p;
-        if (begin < stop) {
-            int32_t first = (int32_t)begin * CALL(PANEL), last = (int32_t)stop * CALL(PANEL) < part->w->n_rows ? (int32_t)stop * CALL(PANEL) : part->w->n_rows;
-            if (job->n_rows <= SMOLQ__CPU_FEW) CALL(few)(job->run, part, 0, job->n_rows, first, last);
-            else {
-#if defined(SMOLQ__CPU_AMX)
-                SMOLQ__TILE_CONFIG(&smolq__cpu_tile_config);
-#endif
-                for (p = begin; p < stop; p += CALL(AT_ONCE)) {
-                    int32_t row = (int32_t)p * CALL(PANEL);
-                    CALL(many)(job->run, part, job->n_rows, row, last - row < CALL(AT_ONCE) * CALL(PANEL) ? last - row : CALL(AT_ONCE) * CALL(PANEL));
-                }
-#if defined(SMOLQ__CPU_AMX)
-                SMOLQ__TILE_RELEASE(); /* or each switch of threads would save 8 KB */
-#endif
-            }
-        }
+    int32_t i, together;
+    for (i = 0; i < op->n_parts && end > 0; i += together) {
+        uint64_t panels = (uint64_t)(op->part[i].w->n_rows + CALL(PANEL) - 1) / CALL(PANEL), stop = end < panels ? end : panels;
+        together = i + 1 < op->n_parts && op->part[i + 1].gate ? 2 : 1;
+        if (begin < stop) CALL(panels)(job, &op->part[i], together, begin, stop);
         begin = begin > panels ? begin - panels : 0;
         end = end > panels ? end - panels : 0;
     }
