@@ -1501,20 +1501,16 @@ INLINE __m128i CALL(sum4)(__m256i a, __m256i b, __m256i c, __m256i d)
     return _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
 }
 
-/* What a block of four rows adds for each token, and its scales. */
-typedef struct CALL(step) {
-    __m256i isum[SMOLQ__CPU_FEW][4], msum[SMOLQ__CPU_FEW][4];
-    float   d[4], dmin[4];
-} CALL(step);
-
-INLINE void CALL(row_256)(CALL(step) *s, int32_t r, int32_t id, const smolq__type *type, const uint8_t *p, const uint8_t *const *x, size_t at, size_t at_sums, int32_t n_x)
+/* What a block of row r adds for each token, and its scales. */
+INLINE void CALL(row_256)(int32_t id, const smolq__type *type, const uint8_t *p, const uint8_t *const *x, size_t at, size_t at_sums, int32_t n_x, int32_t r,
+                          __m256i (*isum)[4], __m256i (*msum)[4], float *d, float *dmin)
 {
     int32_t offset = CALL(offset_256)(id == SMOLQ_TYPE_TQ2_0 ? type->id : id), t, j;
     CALL(block) block;
     _mm_prefetch((const char *)p + 1024, _MM_HINT_T0);
     _mm_prefetch((const char *)p + 1088, _MM_HINT_T0);
-    if (n_x == 1 || CALL(is_short)(id)) CALL(block_256)(id, &block, p, &s->d[r], &s->dmin[r]);
-    else CALL(block_any)(&block, type->id, p, &s->d[r], &s->dmin[r]);
+    if (n_x == 1 || CALL(is_short)(id)) CALL(block_256)(id, &block, p, d + r, dmin + r);
+    else CALL(block_any)(&block, type->id, p, d + r, dmin + r);
     for (t = 0; t < n_x; t++) {
         const int8_t *q = (const int8_t *)x[t] + at;
         __m256i sums = LOAD256(x[t] + at_sums + at / 8), sum = _mm256_setzero_si256();
@@ -1524,8 +1520,8 @@ INLINE void CALL(row_256)(CALL(step) *s, int32_t r, int32_t id, const smolq__typ
             sum = CALL(dot_words)(sum, p16, block.scale[j]);
         }
         if (CALL(offset_256)(id)) sum = _mm256_sub_epi32(sum, _mm256_madd_epi16(_mm256_mullo_epi16(block.scales, _mm256_set1_epi16((int16_t)offset)), sums));
-        s->isum[t][r] = sum;
-        if (CALL(mins_256)(id)) s->msum[t][r] = _mm256_madd_epi16(block.mins, sums);
+        isum[t][r] = sum;
+        if (CALL(mins_256)(id)) msum[t][r] = _mm256_madd_epi16(block.mins, sums);
     }
 }
 
@@ -1538,13 +1534,14 @@ INLINE void CALL(rows_256)(int32_t id, const smolq__type *type, const uint8_t *c
     __m128 acc[SMOLQ__CPU_FEW];
     for (t = 0; t < n_x; t++) acc[t] = _mm_setzero_ps();
     for (b = 0; b < n_blocks; b++) {
-        CALL(step) s;
-        if (CALL(is_short)(id)) { UNROLL for (r = 0; r < 4; r++) CALL(row_256)(&s, r, id, type, w[r] + (size_t)b * bytes, x, (size_t)b * 256, at_sums, n_x); }
-        else for (r = 0; r < 4; r++) CALL(row_256)(&s, r, id, type, w[r] + (size_t)b * bytes, x, (size_t)b * 256, at_sums, n_x);
+        __m256i isum[SMOLQ__CPU_FEW][4], msum[SMOLQ__CPU_FEW][4];
+        float d[4], dmin[4];
+        if (CALL(is_short)(id)) { UNROLL for (r = 0; r < 4; r++) CALL(row_256)(id, type, w[r] + (size_t)b * bytes, x, (size_t)b * 256, at_sums, n_x, r, isum, msum, d, dmin); }
+        else for (r = 0; r < 4; r++) CALL(row_256)(id, type, w[r] + (size_t)b * bytes, x, (size_t)b * 256, at_sums, n_x, r, isum, msum, d, dmin);
         for (t = 0; t < n_x; t++) {
             __m128 dx = _mm_set1_ps(((const float *)(const void *)(x[t] + at_d))[b]);
-            acc[t] = _mm_fmadd_ps(_mm_mul_ps(_mm_loadu_ps(s.d), dx), _mm_cvtepi32_ps(CALL(sum4)(s.isum[t][0], s.isum[t][1], s.isum[t][2], s.isum[t][3])), acc[t]);
-            if (CALL(mins_256)(id)) acc[t] = _mm_fmadd_ps(_mm_mul_ps(_mm_loadu_ps(s.dmin), dx), _mm_cvtepi32_ps(CALL(sum4)(s.msum[t][0], s.msum[t][1], s.msum[t][2], s.msum[t][3])), acc[t]);
+            acc[t] = _mm_fmadd_ps(_mm_mul_ps(_mm_loadu_ps(d), dx), _mm_cvtepi32_ps(CALL(sum4)(isum[t][0], isum[t][1], isum[t][2], isum[t][3])), acc[t]);
+            if (CALL(mins_256)(id)) acc[t] = _mm_fmadd_ps(_mm_mul_ps(_mm_loadu_ps(dmin), dx), _mm_cvtepi32_ps(CALL(sum4)(msum[t][0], msum[t][1], msum[t][2], msum[t][3])), acc[t]);
         }
     }
     for (t = 0; t < n_x; t++) _mm_storeu_ps(y[t], acc[t]);
