@@ -41,7 +41,7 @@ static smolq_device *open_device(const char *isa, int32_t n_threads, smolq_error
 }
 
 #ifndef TEST_CPU_ISAS
-#  define TEST_CPU_ISAS "avx2", "avx512", "amx", "neon" /* tests/test_cpu_tiles.c takes one */
+#  define TEST_CPU_ISAS "avx2", "avx512", "amx", "neon-base", "neon-dotprod", "neon-i8mm" /* tests/test_cpu_tiles.c takes one */
 #endif
 static void open_cpus(void)
 {
@@ -823,36 +823,51 @@ static void the_reference_through_the_device(void)
     free(f.file);
 }
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) || defined(__aarch64__)
+#if defined(__x86_64__) /* mxcsr */
+static const unsigned settings[] = { 0x9fc0, 0x3f80, 0x5f80, 0xff80 | 0x40, 0x1fbf }; /* FTZ and DAZ, down, up, to zero with both, all flags */
+enum { CONTROL = 0xffc0 };
+static unsigned get_floats(void) { return _mm_getcsr(); }
+static void set_floats(unsigned x) { _mm_setcsr(x); }
+#else /* fpcr */
+static const unsigned settings[] = { 1 << 24, 2 << 22, 1 << 22, 3 << 22 | 1 << 24, 1 << 25, 1 << 26 }; /* FZ, down, up, to zero with FZ, default NaN, the other half-precision format */
+enum { CONTROL = 31 << 22 };
+static unsigned get_floats(void)
+{
+    uint64_t x;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(x));
+    return (unsigned)x;
+}
+static void set_floats(unsigned x) { __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)x)); }
+#endif
+
 /* The host flushes denormals, rounds another way, has flags raised: no bit changes, and it finds its settings again. */
 static void float_settings(void)
 {
-    static const unsigned settings[] = { 0x9fc0, 0x3f80, 0x5f80, 0xff80 | 0x40, 0x1fbf }; /* FTZ and DAZ, down, up, to zero with both, all flags */
-    enum { CONTROL = 0xffc0 };
     fixture f;
     int i, c;
     REQUIRE(set_up(&f), "%s", f.err.text);
     EACH_OF(i, settings) for (c = 0; c < n_cpus; c++) {
-        unsigned saved = _mm_getcsr(), found;
+        unsigned saved = get_floats(), found;
         smolq_device *device;
         smolq_model *model;
         uint64_t hash;
-        _mm_setcsr(settings[i]);
+        set_floats(settings[i]);
         device = open_device(cpus[c].isa, cpus[c].n_threads, &f.err); /* its threads inherit them */
         model = open_on(device, NULL, &f.source, &f.err);
         hash = model ? hash_of(model, 0, 0, FEW, &f.err) : 0;
         smolq_close(model);
         smolq_device_close(device);
-        found = _mm_getcsr();
-        _mm_setcsr(saved);
-        CHECK(hash == f.expected, "mxcsr %04x on %s, %d threads: hash %016llx, expected %016llx", settings[i], cpus[c].isa, (int)cpus[c].n_threads, (unsigned long long)hash,
+        found = get_floats();
+        set_floats(saved);
+        CHECK(hash == f.expected, "settings %04x on %s, %d threads: hash %016llx, expected %016llx", settings[i], cpus[c].isa, (int)cpus[c].n_threads, (unsigned long long)hash,
               (unsigned long long)f.expected);
-        CHECK((found & CONTROL) == (settings[i] & CONTROL), "mxcsr was %04x and is %04x", settings[i], found);
+        CHECK((found & CONTROL) == (settings[i] & CONTROL), "settings were %04x and are %04x", settings[i], found);
     }
     free(f.file);
 }
 #else
-static void float_settings(void) { SKIP("only for x86"); }
+static void float_settings(void) { SKIP("only for x86 and ARM"); }
 #endif
 
 /* Two job systems of hosts: a loop that begins at the end, and a thread for each task. */
