@@ -821,7 +821,7 @@ LANES_2(pow2, CALL(pow2_4))
 #undef LANES_2
 INLINE lanes CALL(all)(float x) { lanes y = { vdupq_n_f32(x), vdupq_n_f32(x), vdupq_n_f32(x), vdupq_n_f32(x) }; return y; }
 INLINE lanes CALL(zero)(void) { return CALL(all)(0); }
-INLINE float32x4_t CALL(load4)(const float *p) { return vreinterpretq_f32_u8(BYTES(p)); }
+INLINE float32x4_t CALL(load4)(const float *p) { return vld1q_f32(p); }
 INLINE lanes CALL(load)(const float *p) { lanes y = { CALL(load4)(p), CALL(load4)(p + 4), CALL(load4)(p + 8), CALL(load4)(p + 12) }; return y; }
 INLINE void  CALL(store)(float *p, lanes x) { vst1q_f32(p, x.a); vst1q_f32(p + 4, x.b); vst1q_f32(p + 8, x.c); vst1q_f32(p + 12, x.d); }
 INLINE lanes CALL(fma)(lanes a, lanes b, lanes c)
@@ -1013,6 +1013,7 @@ INLINE int32s CALL(dot_halves)(codes x, codes y, int is_signed) { (void)is_signe
 typedef float32x4_t four;
 typedef struct eight { float32x4_t a, b; } eight;
 INLINE four CALL(all4)(float x) { return vdupq_n_f32(x); }
+INLINE four CALL(pack4)(const float *p) { four x = { p[0], p[1], p[2], p[3] }; return x; } /* a load would make GCC collect them in two integers */
 INLINE void CALL(store4)(float *p, four x) { vst1q_f32(p, x); }
 INLINE four CALL(mul4)(four x, four y) { return vmulq_f32(x, y); }
 INLINE four CALL(fma4)(four x, four y, four z) { return vfmaq_f32(z, x, y); }
@@ -1264,7 +1265,7 @@ INLINE int32s CALL(dot_halves)(codes x, codes y, int is_signed) { return CALL(do
 typedef __m128 four;
 typedef __m256 eight;
 INLINE four CALL(all4)(float x) { return _mm_set1_ps(x); }
-INLINE four CALL(load4)(const float *p) { return _mm_loadu_ps(p); }
+INLINE four CALL(pack4)(const float *p) { return _mm_loadu_ps(p); }
 INLINE void CALL(store4)(float *p, four x) { _mm_storeu_ps(p, x); }
 INLINE four CALL(mul4)(four x, four y) { return _mm_mul_ps(x, y); }
 INLINE four CALL(fma4)(four x, four y, four z) { return _mm_fmadd_ps(x, y, z); }
@@ -1836,8 +1837,8 @@ INLINE void CALL(rows_256)(int32_t id, const smolq__type *type, const uint8_t *c
         }
         for (t = 0; t < n_x; t++) {
             four dx = CALL(all4)(((const float *)(const void *)(x[t] + at_d))[b]);
-            acc[t] = CALL(fma4)(CALL(mul4)(CALL(load4)(d), dx), CALL(sum4)(isum[t][0], isum[t][1], isum[t][2], isum[t][3]), acc[t]);
-            if (CALL(mins_256)(id)) acc[t] = CALL(fma4)(CALL(mul4)(CALL(load4)(dmin), dx), CALL(sum4)(msum[t][0], msum[t][1], msum[t][2], msum[t][3]), acc[t]);
+            acc[t] = CALL(fma4)(CALL(mul4)(CALL(pack4)(d), dx), CALL(sum4)(isum[t][0], isum[t][1], isum[t][2], isum[t][3]), acc[t]);
+            if (CALL(mins_256)(id)) acc[t] = CALL(fma4)(CALL(mul4)(CALL(pack4)(dmin), dx), CALL(sum4)(msum[t][0], msum[t][1], msum[t][2], msum[t][3]), acc[t]);
         }
     }
     for (t = 0; t < n_x; t++) CALL(store4)(y[t], acc[t]);

@@ -784,6 +784,8 @@ static int set_up(fixture *f)
 static void options_of_a_device(void)
 {
     static const int32_t wrong[] = { -1, 257, INT32_MAX };
+    static const char *const caps[] = { "amx", "neon", "neon-i8mm" };
+    const int is_neon = strncmp(cpus[0].isa, "neon", 4) == 0;
     smolq_device *device;
     smolq_error err = { 0, "" };
     int i;
@@ -798,13 +800,21 @@ static void options_of_a_device(void)
     REQUIRE(device != NULL, "%s", err.text);
     CHECK(strcmp(smolq_device_report(device), "cpu: ref, 1 thread") == 0, "%s", smolq_device_report(device));
     smolq_device_close(device);
-    device = open_device("amx", 3, &err); /* a cap, and not a wish: any machine takes it */
-    REQUIRE(device != NULL, "%s", err.text);
-    CHECK(strstr(smolq_device_report(device), ", 3 threads"), "%s", smolq_device_report(device));
-    smolq_device_close(device);
-    device = open_device(NULL, 0, &err);
+    EACH_OF(i, caps) { /* a cap, and not a wish: any machine takes it */
+        device = open_device(caps[i], 3, &err);
+        REQUIRE(device != NULL, "%s", err.text);
+        CHECK(strstr(smolq_device_report(device), is_neon == (i > 0) ? ", 3 threads" : ": ref, 1 thread"), "%s gives %s", caps[i], smolq_device_report(device));
+        smolq_device_close(device);
+    }
+    device = open_device(NULL, 3, &err);
     REQUIRE(device != NULL, "%s", err.text);
     CHECK(strncmp(smolq_device_report(device), "cpu: ref", 8) != 0, "%s, but %s is here", smolq_device_report(device), cpus[0].isa);
+    if (is_neon) { /* "neon" takes all that there is of it */
+        smolq_device *neon = open_device("neon", 3, &err);
+        REQUIRE(neon != NULL, "%s", err.text);
+        CHECK(strcmp(smolq_device_report(neon), smolq_device_report(device)) == 0, "%s, but %s", smolq_device_report(neon), smolq_device_report(device));
+        smolq_device_close(neon);
+    }
     smolq_device_close(device);
 }
 
