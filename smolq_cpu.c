@@ -365,14 +365,16 @@ static int smolq__cpu_has_i8mm(void)
 #  if defined(__clang__)
 #    pragma clang attribute push(__attribute__((target("dotprod"))), apply_to = function)
 #  elif !defined(__ARM_FEATURE_DOTPROD) /* GCC's arch= would take away what the flags allow beyond it */
+#    define SMOLQ__CPU_PUSHED /* the pragma defines that macro */
 #    pragma GCC push_options
 #    pragma GCC target("arch=armv8.2-a+dotprod")
 #  endif
 #  include "smolq_cpu.c"
 #  if defined(__clang__)
 #    pragma clang attribute pop
-#  elif !defined(__ARM_FEATURE_DOTPROD)
+#  elif defined(SMOLQ__CPU_PUSHED)
 #    pragma GCC pop_options
+#    undef SMOLQ__CPU_PUSHED
 #  endif
 #  undef SMOLQ__CPU_SUFFIX
 #  define SMOLQ__CPU_SUFFIX i8mm
@@ -380,14 +382,16 @@ static int smolq__cpu_has_i8mm(void)
 #  if defined(__clang__)
 #    pragma clang attribute push(__attribute__((target("dotprod,i8mm"))), apply_to = function)
 #  elif !defined(__ARM_FEATURE_MATMUL_INT8)
+#    define SMOLQ__CPU_PUSHED
 #    pragma GCC push_options
 #    pragma GCC target("arch=armv8.2-a+dotprod+i8mm")
 #  endif
 #  include "smolq_cpu.c"
 #  if defined(__clang__)
 #    pragma clang attribute pop
-#  elif !defined(__ARM_FEATURE_MATMUL_INT8)
+#  elif defined(SMOLQ__CPU_PUSHED)
 #    pragma GCC pop_options
+#    undef SMOLQ__CPU_PUSHED
 #  endif
 #  undef SMOLQ__CPU_I8MM
 #  undef SMOLQ__CPU_DOTPROD
@@ -802,6 +806,11 @@ SMOLQ_API const smolq_backend *smolq_backend_cpu(void) { return &smolq__cpu_back
 #define eight   SMOLQ__CPU(eight)
 #define CALL(x) SMOLQ__CPU(x)
 #define UNROLL  SMOLQ__CPU_UNROLL
+#if defined(SMOLQ__CPU_NEON)
+#  define UNROLL_ROWS /* a row of blocks of 256 fills the registers, and clang declines */
+#else
+#  define UNROLL_ROWS UNROLL
+#endif
 
 #if defined(SMOLQ__CPU_NEON)
 typedef struct lanes { float32x4_t a, b, c, d; } lanes;
@@ -1013,7 +1022,6 @@ INLINE int32s CALL(dot_halves)(codes x, codes y, int is_signed) { (void)is_signe
 typedef float32x4_t four;
 typedef struct eight { float32x4_t a, b; } eight;
 INLINE four CALL(all4)(float x) { return vdupq_n_f32(x); }
-INLINE four CALL(pack4)(const float *p) { four x = { p[0], p[1], p[2], p[3] }; return x; } /* a load would make GCC collect them in two integers */
 INLINE void CALL(store4)(float *p, four x) { vst1q_f32(p, x); }
 INLINE four CALL(mul4)(four x, four y) { return vmulq_f32(x, y); }
 INLINE four CALL(fma4)(four x, four y, four z) { return vfmaq_f32(z, x, y); }
@@ -1265,7 +1273,7 @@ INLINE int32s CALL(dot_halves)(codes x, codes y, int is_signed) { return CALL(do
 typedef __m128 four;
 typedef __m256 eight;
 INLINE four CALL(all4)(float x) { return _mm_set1_ps(x); }
-INLINE four CALL(pack4)(const float *p) { return _mm_loadu_ps(p); }
+INLINE four CALL(load4)(const float *p) { return _mm_loadu_ps(p); }
 INLINE void CALL(store4)(float *p, four x) { _mm_storeu_ps(p, x); }
 INLINE four CALL(mul4)(four x, four y) { return _mm_mul_ps(x, y); }
 INLINE four CALL(fma4)(four x, four y, four z) { return _mm_fmadd_ps(x, y, z); }
@@ -1822,7 +1830,7 @@ INLINE void CALL(rows_256)(int32_t id, const smolq__type *type, const uint8_t *c
     for (b = 0; b < n_blocks; b++) {
         int32s isum[SMOLQ__CPU_FEW][4], msum[SMOLQ__CPU_FEW][4];
         float d[4], dmin[4];
-        UNROLL for (r = 0; r < 4; r++) {
+        UNROLL_ROWS for (r = 0; r < 4; r++) {
             CALL(block) block;
             const uint8_t *p = w[r] + (size_t)b * bytes;
             __builtin_prefetch(p + 1024);
@@ -1837,8 +1845,8 @@ INLINE void CALL(rows_256)(int32_t id, const smolq__type *type, const uint8_t *c
         }
         for (t = 0; t < n_x; t++) {
             four dx = CALL(all4)(((const float *)(const void *)(x[t] + at_d))[b]);
-            acc[t] = CALL(fma4)(CALL(mul4)(CALL(pack4)(d), dx), CALL(sum4)(isum[t][0], isum[t][1], isum[t][2], isum[t][3]), acc[t]);
-            if (CALL(mins_256)(id)) acc[t] = CALL(fma4)(CALL(mul4)(CALL(pack4)(dmin), dx), CALL(sum4)(msum[t][0], msum[t][1], msum[t][2], msum[t][3]), acc[t]);
+            acc[t] = CALL(fma4)(CALL(mul4)(CALL(load4)(d), dx), CALL(sum4)(isum[t][0], isum[t][1], isum[t][2], isum[t][3]), acc[t]);
+            if (CALL(mins_256)(id)) acc[t] = CALL(fma4)(CALL(mul4)(CALL(load4)(dmin), dx), CALL(sum4)(msum[t][0], msum[t][1], msum[t][2], msum[t][3]), acc[t]);
         }
     }
     for (t = 0; t < n_x; t++) CALL(store4)(y[t], acc[t]);
@@ -3674,6 +3682,7 @@ static void CALL(share)(const smolq__cpu_job *job, int32_t index)
 #undef TWICE
 #undef LOAD256
 #undef LOAD128
+#undef UNROLL_ROWS
 #undef UNROLL
 #undef CALL
 #undef eight
