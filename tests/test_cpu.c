@@ -9,12 +9,16 @@
  * tests/test_cpu_tsan.sh runs the tests with "threads" in their names under ThreadSanitizer, tests/test_cpu_tiles.c those of products without AMX. */
 #define SMOLQ_IMPLEMENTATION
 #include "smolq.h"
-#include "../smolq_cpu.c"
+#ifndef TEST_CPU_LINKED /* tests/test_cpu_arm.sh compiles it beside */
+#  include "../smolq_cpu.c"
+#endif
 #include "test.h"
 #include "model_build.h"
 #include <dirent.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 static int is_long(void) { return getenv("SMOLQ_LONG") != NULL; }
 static uint64_t rotation(void)
