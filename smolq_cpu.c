@@ -72,7 +72,7 @@
 enum { SMOLQ__CPU_FEW = 8,        /* up to so many tokens a matrix is read once, row by row; more go over panels */
        SMOLQ__CPU_MAX_THREADS = 256,
        SMOLQ__CPU_KEYS = 64,      /* keys per block of attention, docs/arithmetic.md rule 9 */
-       SMOLQ__CPU_HEAD = 1024 };
+       SMOLQ__CPU_HEAD = 512 };   /* numbers of a head in attention; longer ones go by the reference */
 
 /* Products over panels want activations in an order of their own.  It lies in the context's scratch: for each group of tokens a record for each block of A256, then
  * one for each block of A32 (counted in fours).  What a record holds is the instruction set's affair. */
@@ -255,6 +255,14 @@ static int smolq__cpu_has_amx(void)
 #    endif
 }
 #  endif
+
+/* Shuffles within 16 bytes, twice: everywhere word j; word 2j in the first half and word 2j + 1 in the second.  Tables, since GCC would compute them anew. */
+#  define SMOLQ__CPU_FOUR(j) 2 * (j), 2 * (j) + 1, 2 * (j), 2 * (j) + 1, 2 * (j), 2 * (j) + 1, 2 * (j), 2 * (j) + 1
+#  define SMOLQ__CPU_WORDS(i, j) { SMOLQ__CPU_FOUR(i), SMOLQ__CPU_FOUR(i), SMOLQ__CPU_FOUR(j), SMOLQ__CPU_FOUR(j) }
+static const uint8_t smolq__cpu_word_twice[8][32] = {
+    SMOLQ__CPU_WORDS(0, 0), SMOLQ__CPU_WORDS(1, 1), SMOLQ__CPU_WORDS(2, 2), SMOLQ__CPU_WORDS(3, 3), SMOLQ__CPU_WORDS(4, 4), SMOLQ__CPU_WORDS(5, 5), SMOLQ__CPU_WORDS(6, 6), SMOLQ__CPU_WORDS(7, 7)
+};
+static const uint8_t smolq__cpu_word_pair[4][32] = { SMOLQ__CPU_WORDS(0, 1), SMOLQ__CPU_WORDS(2, 3), SMOLQ__CPU_WORDS(4, 5), SMOLQ__CPU_WORDS(6, 7) };
 
 #  define SMOLQ__CPU_BODY
 #  define SMOLQ__CPU_SUFFIX avx2
@@ -649,7 +657,7 @@ static smolq_result smolq__cpu_open(const smolq_device_options *options, void **
     d = (smolq__cpu_device *)(options->allocator.alloc ? options->allocator.alloc(options->allocator.user, bytes) : malloc(bytes));
     if (!d) return smolq__cpu_fail(err, SMOLQ_E_MEMORY, "out of memory for the CPU device%s", "");
     memset(d, 0, bytes);
-    smolq__cpu_need_tables();
+    if (isa->name) smolq__cpu_need_tables();
     d->isa = isa;
     d->allocator = options->allocator;
     d->parallel_for = options->parallel_for;
@@ -711,10 +719,11 @@ static uint64_t smolq__cpu_scratch(void *state, const smolq_program *program, in
 }
 
 /* How many units go between two questions whether to pause: about twenty microseconds of work. */
-static uint64_t smolq__cpu_slice(const smolq__cpu_device *d, const smolq_op *op, int32_t n_rows, uint64_t n_units)
+static uint64_t smolq__cpu_slice(const smolq__cpu_device *d, const smolq_run *run, const smolq_op *op, int32_t n_rows, uint64_t n_units)
 {
     uint64_t weights = 1, slice;
     if (op->kind == SMOLQ_OP_MATMUL || op->kind == SMOLQ_OP_MATMUL_EXPERTS) weights = (uint64_t)op->part[0].w->n_cols * (uint64_t)(op->kind == SMOLQ_OP_MATMUL ? n_rows : 1);
+    else if (op->kind == SMOLQ_OP_ATTENTION) weights = (uint64_t)op->n * 64 * (uint64_t)(run->position[n_rows - 1] + 1);
     else weights = (uint64_t)(op->n > 0 ? op->n : 1) * 16;
     slice = ((uint64_t)d->n_threads << 18) / weights;
     return slice < 1 ? 1 : slice > n_units ? n_units : slice;
@@ -743,7 +752,7 @@ static smolq_result smolq__cpu_run(void *state, smolq_run *run, smolq_error *err
             job.op = op;
             job.n_rows = n_rows;
             job.begin = run->unit;
-            job.end = run->pause ? run->unit + smolq__cpu_slice(d, op, n_rows, n_units) : n_units;
+            job.end = run->pause ? run->unit + smolq__cpu_slice(d, run, op, n_rows, n_units) : n_units;
             if (job.end > n_units) job.end = n_units;
             job.n_shares = smolq__cpu_is_small(op, n_rows) ? 1 : d->n_threads;
             smolq__cpu_run_job(d, &job);
@@ -766,7 +775,7 @@ SMOLQ_API const smolq_backend *smolq_backend_cpu(void) { return &smolq__cpu_back
  * lanes          sixteen floats, the unit of canonical sums (rule 5); all operations are lane by lane
  *   lanes_fma    a * b + c, one rounding          lanes_mul   kept apart from any sum
  *   lanes_half   sixteen f16 at p, lanes_brain    sixteen bf16 at p
- *   lanes_fold   8, 4, 2, 1 apart, as smolq_fold
+ *   lanes_fold   8, 4, 2, 1 apart, as smolq_fold; lanes_folds does so for FOLDS vectors
  *   lanes_pow2   x * 2^n by adding to the exponent bits, n whole
  *   lanes_min    b where b is a NaN, and lanes_max; what a NaN in a gives is open
  * int16s         sixteen of them
@@ -886,6 +895,15 @@ INLINE float CALL(fold)(lanes x)
 {
     float32x4_t a = vaddq_f32(vaddq_f32(x.a, x.c), vaddq_f32(x.b, x.d));
     return vpadds_f32(vadd_f32(vget_low_f32(a), vget_high_f32(a)));
+}
+enum { CALL(FOLDS) = 4, CALL(VECTORS) = 1 };
+INLINE float64x2_t CALL(half_folded)(lanes x) { return vreinterpretq_f64_f32(vaddq_f32(vaddq_f32(x.a, x.c), vaddq_f32(x.b, x.d))); }
+INLINE void CALL(folds)(const lanes *x, float *y)
+{
+    float64x2_t a = CALL(half_folded)(x[0]), b = CALL(half_folded)(x[1]), c = CALL(half_folded)(x[2]), d = CALL(half_folded)(x[3]);
+    float32x4_t e = vaddq_f32(vreinterpretq_f32_f64(vzip1q_f64(a, b)), vreinterpretq_f32_f64(vzip2q_f64(a, b)));
+    float32x4_t f = vaddq_f32(vreinterpretq_f32_f64(vzip1q_f64(c, d)), vreinterpretq_f32_f64(vzip2q_f64(c, d)));
+    vst1q_f32(y, vpaddq_f32(e, f));
 }
 INLINE float CALL(half1)(const uint8_t *p)
 {
@@ -1074,6 +1092,22 @@ INLINE float CALL(fold)(lanes x)
     return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
 }
 INLINE __m256i CALL(dot_words)(__m256i acc, __m256i a, __m256i b) { return _mm256_dpwssd_epi32(acc, a, b); }
+enum { CALL(FOLDS) = 16, CALL(VECTORS) = 4 };
+INLINE void CALL(folds)(const lanes *x, float *y) /* each step adds what is 8, 4, 2, 1 apart and halves the number of vectors */
+{
+    lanes b[4], c[2];
+    int32_t i;
+    UNROLL for (i = 0; i < 4; i++) {
+        lanes a = _mm512_add_ps(_mm512_shuffle_f32x4(x[i], x[i + 4], 0x44), _mm512_shuffle_f32x4(x[i], x[i + 4], 0xee));
+        lanes d = _mm512_add_ps(_mm512_shuffle_f32x4(x[i + 8], x[i + 12], 0x44), _mm512_shuffle_f32x4(x[i + 8], x[i + 12], 0xee));
+        b[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a, d, 0x88), _mm512_shuffle_f32x4(a, d, 0xdd));
+    }
+    UNROLL for (i = 0; i < 2; i++) {
+        __m512d even = _mm512_castps_pd(b[2 * i]), odd = _mm512_castps_pd(b[2 * i + 1]);
+        c[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(even, odd)), _mm512_castpd_ps(_mm512_unpackhi_pd(even, odd)));
+    }
+    _mm512_storeu_ps(y, _mm512_add_ps(_mm512_shuffle_ps(c[0], c[1], 0x88), _mm512_shuffle_ps(c[0], c[1], 0xdd)));
+}
 #else
 typedef struct lanes { __m256 a, b; } lanes;
 INLINE lanes CALL(both)(__m256 a, __m256 b) { lanes x; x.a = a; x.b = b; return x; }
@@ -1141,10 +1175,25 @@ INLINE float CALL(most)(lanes x)
     return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
 }
 INLINE __m256i CALL(dot_words)(__m256i acc, __m256i a, __m256i b) { return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)); }
+enum { CALL(FOLDS) = 4, CALL(VECTORS) = 1 };
+INLINE void CALL(folds)(const lanes *x, float *y) /* each step adds what is 8, 4, 2, 1 apart */
+{
+    __m256 a[4], b[2];
+    __m256d even, odd;
+    int32_t i;
+    UNROLL for (i = 0; i < 4; i++) a[i] = _mm256_add_ps(x[i].a, x[i].b);
+    UNROLL for (i = 0; i < 2; i++) b[i] = _mm256_add_ps(_mm256_permute2f128_ps(a[2 * i], a[2 * i + 1], 0x20), _mm256_permute2f128_ps(a[2 * i], a[2 * i + 1], 0x31));
+    even = _mm256_castps_pd(b[0]);
+    odd = _mm256_castps_pd(b[1]);
+    a[0] = _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(even, odd)), _mm256_castpd_ps(_mm256_unpackhi_pd(even, odd))); /* pairs of 0 and 2, of 1 and 3 */
+    a[0] = _mm256_add_ps(_mm256_shuffle_ps(a[0], a[0], 0x88), _mm256_shuffle_ps(a[0], a[0], 0xdd));
+    _mm_storeu_ps(y, _mm_unpacklo_ps(_mm256_castps256_ps128(a[0]), _mm256_extractf128_ps(a[0], 1)));
+}
 #endif
 
 #if !defined(SMOLQ__CPU_NEON) /* the same for all of x86, but flips */
 typedef __m256i codes, int16s, int32s;
+#define BLEND(mask, a, b) _mm512_ternarylogic_epi32(mask, a, b, 0xca) /* mask ? a : b */
 #define LOAD128(p) _mm_loadu_si128((const __m128i *)(const void *)(p))
 #define LOAD256(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
 #define TWICE(x)   _mm256_broadcastsi128_si256(x)
@@ -1192,12 +1241,18 @@ INLINE codes CALL(code_carried)(codes x) /* 3x / 256 by averages that round up, 
     __m256i no = _mm256_xor_si256(x, _mm256_set1_epi8(-1)), half = _mm256_avg_epu8(no, _mm256_set1_epi8(-1));
     return _mm256_and_si256(_mm256_srli_epi16(_mm256_xor_si256(_mm256_avg_epu8(no, half), _mm256_set1_epi8(-1)), 6), _mm256_set1_epi8(3));
 }
-INLINE void CALL(code_store)(uint8_t *p, codes x) { _mm256_storeu_si256((__m256i *)(void *)p, x); }
+INLINE void CALL(code_store)(uint8_t *p, codes x)
+{
+    _mm256_storeu_si256((__m256i *)(void *)p, x);
+#if defined(__GNUC__)
+    __asm__("" : "+m"(*(uint8_t (*)[32])p)); /* or GCC takes what is loaded from there byte by byte out of the register, at twice the time */
+#endif
+}
 INLINE void CALL(code_zip)(uint16_t *p, codes low, codes high)
 {
     __m256i a = _mm256_unpacklo_epi8(low, high), b = _mm256_unpackhi_epi8(low, high);
-    _mm256_storeu_si256((__m256i *)(void *)p, _mm256_permute2x128_si256(a, b, 0x20));
-    _mm256_storeu_si256((__m256i *)(void *)(p + 16), _mm256_permute2x128_si256(a, b, 0x31));
+    CALL(code_store)((uint8_t *)p, _mm256_permute2x128_si256(a, b, 0x20));
+    CALL(code_store)((uint8_t *)(p + 16), _mm256_permute2x128_si256(a, b, 0x31));
 }
 INLINE codes CALL(dword_all)(uint32_t x) { return _mm256_set1_epi32((int32_t)x); }
 INLINE codes CALL(dword_join)(uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t e, uint32_t f, uint32_t g, uint32_t h)
@@ -1404,36 +1459,22 @@ INLINE void CALL(runs_32)(CALL(block) *b, uint64_t bytes)
 }
 INLINE void CALL(runs_16)(CALL(block) *b, codes bytes) { b->scales = CALL(widen_codes)(bytes); }
 #else
-#define PAIR_MASK(a, b) _mm256_set_m128i(_mm_set1_epi16((int16_t)((2 * (b) + 1) * 256 + 2 * (b))), _mm_set1_epi16((int16_t)((2 * (a) + 1) * 256 + 2 * (a))))
 INLINE void CALL(runs_32)(CALL(block) *b, uint64_t bytes)
 {
     __m256i both = TWICE(_mm_cvtepi8_epi16(_mm_cvtsi64_si128((int64_t)bytes)));
-    b->scale[0] = _mm256_shuffle_epi8(both, PAIR_MASK(0, 0));
-    b->scale[1] = _mm256_shuffle_epi8(both, PAIR_MASK(1, 1));
-    b->scale[2] = _mm256_shuffle_epi8(both, PAIR_MASK(2, 2));
-    b->scale[3] = _mm256_shuffle_epi8(both, PAIR_MASK(3, 3));
-    b->scale[4] = _mm256_shuffle_epi8(both, PAIR_MASK(4, 4));
-    b->scale[5] = _mm256_shuffle_epi8(both, PAIR_MASK(5, 5));
-    b->scale[6] = _mm256_shuffle_epi8(both, PAIR_MASK(6, 6));
-    b->scale[7] = _mm256_shuffle_epi8(both, PAIR_MASK(7, 7));
+    int32_t j;
+    UNROLL for (j = 0; j < 8; j++) b->scale[j] = _mm256_shuffle_epi8(both, LOAD256(smolq__cpu_word_twice[j]));
     b->scales = CALL(pairs)(bytes);
 }
 INLINE void CALL(runs_16)(CALL(block) *b, codes bytes)
 {
     __m256i low, high;
+    int32_t j;
     b->scales = CALL(widen_codes)(bytes);
     low = TWICE(_mm256_castsi256_si128(b->scales));
     high = TWICE(_mm256_extracti128_si256(b->scales, 1));
-    b->scale[0] = _mm256_shuffle_epi8(low, PAIR_MASK(0, 1));
-    b->scale[1] = _mm256_shuffle_epi8(low, PAIR_MASK(2, 3));
-    b->scale[2] = _mm256_shuffle_epi8(low, PAIR_MASK(4, 5));
-    b->scale[3] = _mm256_shuffle_epi8(low, PAIR_MASK(6, 7));
-    b->scale[4] = _mm256_shuffle_epi8(high, PAIR_MASK(0, 1));
-    b->scale[5] = _mm256_shuffle_epi8(high, PAIR_MASK(2, 3));
-    b->scale[6] = _mm256_shuffle_epi8(high, PAIR_MASK(4, 5));
-    b->scale[7] = _mm256_shuffle_epi8(high, PAIR_MASK(6, 7));
+    UNROLL for (j = 0; j < 8; j++) b->scale[j] = _mm256_shuffle_epi8(j < 4 ? low : high, LOAD256(smolq__cpu_word_pair[j % 4]));
 }
-#undef PAIR_MASK
 #endif
 INLINE void CALL(least_32)(CALL(block) *b, uint64_t bytes) { b->mins = CALL(pairs)(bytes); }
 INLINE void CALL(least_16)(CALL(block) *b, codes bytes) { b->mins = CALL(widen_codes)(bytes); }
@@ -1607,6 +1648,21 @@ INLINE void CALL(odd_scales)(CALL(block) *b, const uint8_t *p)
     CALL(runs_16)(b, CALL(code_or)(CALL(code_add)(s, s), CALL(code_all)(1)));
 }
 
+/* Entries of codebooks.  Indices in words go as integers of four: loads are what there is too little of. */
+INLINE codes CALL(four_entries)(const uint64_t *grid, const uint16_t *index)
+{
+    uint64_t i;
+    memcpy(&i, index, sizeof i);
+    return CALL(code_join)(grid[i & 0xffff], grid[i >> 16 & 0xffff], grid[i >> 32 & 0xffff], grid[i >> 48]);
+}
+INLINE codes CALL(eight_entries)(const uint32_t *grid, const uint16_t *index)
+{
+    uint64_t i, k;
+    memcpy(&i, index, sizeof i);
+    memcpy(&k, index + 4, sizeof k);
+    return CALL(dword_join)(grid[i & 0xffff], grid[i >> 16 & 0xffff], grid[i >> 32 & 0xffff], grid[i >> 48], grid[k & 0xffff], grid[k >> 16 & 0xffff], grid[k >> 32 & 0xffff], grid[k >> 48]);
+}
+
 INLINE void CALL(block_iq2_xxs)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
 {
     const smolq_block_iq2_xxs *q = (const smolq_block_iq2_xxs *)p;
@@ -1641,13 +1697,13 @@ INLINE void CALL(block_iq2_s)(CALL(block) *b, const uint8_t *p, float *d, float 
 {
     const smolq_block_iq2_s *q = (const smolq_block_iq2_s *)p;
     const uint64_t *grid = smolq__cpu_tables.iq2_s;
-    uint16_t index[32], *at = index;
+    uint16_t index[32];
     int32_t j;
     *d = CALL(half1)(q->d) * 0.125f;
     *dmin = 0;
     CALL(odd_scales)(b, q->scales);
     CALL(code_zip)(index, CALL(code_load)(q->qs), CALL(code_pairs)(smolq_u64_at(q->qh)));
-    UNROLL for (j = 0; j < 8; j++, at += 4) b->code[j] = CALL(code_join)(grid[at[0]], grid[at[1]], grid[at[2]], grid[at[3]]);
+    UNROLL for (j = 0; j < 8; j++) b->code[j] = CALL(four_entries)(grid, index + 4 * j);
     CALL(flip_by)(b, q->signs);
 }
 
@@ -1671,15 +1727,14 @@ INLINE void CALL(block_iq3_s)(CALL(block) *b, const uint8_t *p, float *d, float 
     const smolq_block_iq3_s *q = (const smolq_block_iq3_s *)p;
     const uint32_t *grid = smolq__cpu_tables.iq3_s;
     const codes one = CALL(code_all)(1);
-    uint16_t index[64], *at = index;
+    uint16_t index[64];
     int32_t j;
     *d = CALL(half1)(q->d);
     *dmin = 0;
     CALL(runs_32)(b, CALL(nibbles_of)(smolq_u32_at(q->scales)) * 2 + 0x0101010101010101u);
     CALL(code_zip)(index, CALL(code_load)(q->qs), CALL(code_and)(CALL(code_bits)(smolq_u32_at(q->qh)), one));
     CALL(code_zip)(index + 32, CALL(code_load)(q->qs + 32), CALL(code_and)(CALL(code_bits)(smolq_u32_at(q->qh + 4)), one));
-    UNROLL for (j = 0; j < 8; j++, at += 8)
-        b->code[j] = CALL(dword_join)(grid[at[0]], grid[at[1]], grid[at[2]], grid[at[3]], grid[at[4]], grid[at[5]], grid[at[6]], grid[at[7]]);
+    UNROLL for (j = 0; j < 8; j++) b->code[j] = CALL(eight_entries)(grid, index + 8 * j);
     CALL(flip_by)(b, q->signs);
 }
 
@@ -1689,7 +1744,7 @@ INLINE void CALL(block_iq1_s)(CALL(block) *b, const uint8_t *p, float *d, float 
     const smolq_block_iq1_s *q = (const smolq_block_iq1_s *)p;
     const uint64_t *grid = smolq__cpu_tables.iq1;
     codes words = CALL(dword_words)(q->qh), high, shift;
-    uint16_t index[32], *at = index;
+    uint16_t index[32];
     uint8_t shifts[32];
     int32_t j;
     *d = CALL(half1)(q->d) * 0.125f;
@@ -1701,8 +1756,8 @@ INLINE void CALL(block_iq1_s)(CALL(block) *b, const uint8_t *p, float *d, float 
     shift = CALL(code_xor)(CALL(code_and)(CALL(dword_right)(words, 14), CALL(dword_all)(2)), CALL(dword_all)(2));
     shift = CALL(code_or)(shift, CALL(dword_left)(shift, 8));
     CALL(code_store)(shifts, CALL(code_or)(shift, CALL(dword_left)(shift, 16)));
-    UNROLL for (j = 0; j < 8; j++, at += 4)
-        b->code[j] = CALL(code_add)(CALL(code_join)(grid[at[0]], grid[at[1]], grid[at[2]], grid[at[3]]), CALL(dword_all)(smolq_u32_at(shifts + 4 * j)));
+    UNROLL for (j = 0; j < 8; j++)
+        b->code[j] = CALL(code_add)(CALL(four_entries)(grid, index + 4 * j), CALL(dword_all)(smolq_u32_at(shifts + 4 * j)));
 }
 
 INLINE void CALL(block_iq1_m)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
@@ -1712,7 +1767,7 @@ INLINE void CALL(block_iq1_m)(CALL(block) *b, const uint8_t *p, float *d, float 
     const codes high = CALL(code_turns)(CALL(code_twice)(q->qh)); /* of eight weights: three bits of an index and the shift's */
     uint64_t words = smolq_u64_at(q->scales), lo, hi;
     const uint8_t half[2] = { (uint8_t)((words >> 12 & 0x0f) | (words >> 24 & 0xf0)), (uint8_t)((words >> 44 & 0x0f) | (words >> 56 & 0xf0)) };
-    uint16_t index[32], *at = index;
+    uint16_t index[32];
     uint8_t shifts[32];
     int32_t j;
     *d = CALL(half1)(half) * 0.125f;
@@ -1728,14 +1783,16 @@ INLINE void CALL(block_iq1_m)(CALL(block) *b, const uint8_t *p, float *d, float 
     CALL(runs_16)(b, CALL(code_join)(lo * 2 + 0x0101010101010101u, hi * 2 + 0x0101010101010101u, 0, 0));
     CALL(code_zip)(index, CALL(code_load)(q->qs), CALL(code_and)(high, CALL(code_all)(7)));
     CALL(code_store)(shifts, CALL(code_xor)(CALL(code_and)(CALL(code_right)(high, 2), CALL(code_all)(2)), CALL(code_all)(2)));
-    UNROLL for (j = 0; j < 8; j++, at += 4)
-        b->code[j] = CALL(code_add)(CALL(code_join)(grid[at[0]], grid[at[1]], grid[at[2]], grid[at[3]]), CALL(code_spread)(smolq_u32_at(shifts + 4 * j)));
+    UNROLL for (j = 0; j < 8; j++)
+        b->code[j] = CALL(code_add)(CALL(four_entries)(grid, index + 4 * j), CALL(code_spread)(smolq_u32_at(shifts + 4 * j)));
 }
 
-/* Types whose unpacking takes long enough, by way of memory: so there is one copy of each. */
-static void CALL(block_any)(CALL(block) *b, int32_t id, const uint8_t *p, float *d, float *dmin)
+INLINE void CALL(block_256)(int32_t id, CALL(block) *b, const uint8_t *p, float *d, float *dmin)
 {
     switch (id) {
+    case SMOLQ_TYPE_Q4_K:    CALL(block_q4_k)(b, p, d, dmin); break;
+    case SMOLQ_TYPE_Q5_K:    CALL(block_q5_k)(b, p, d, dmin); break;
+    case SMOLQ_TYPE_Q6_K:    CALL(block_q6_k)(b, p, d, dmin); break;
     case SMOLQ_TYPE_Q2_K:    CALL(block_q2_k)(b, p, d, dmin); break;
     case SMOLQ_TYPE_Q3_K:    CALL(block_q3_k)(b, p, d, dmin); break;
     case SMOLQ_TYPE_IQ2_XXS: CALL(block_iq2_xxs)(b, p, d, dmin); break;
@@ -1750,19 +1807,9 @@ static void CALL(block_any)(CALL(block) *b, int32_t id, const uint8_t *p, float 
     default:                 CALL(block_tq2_0)(b, p, d, dmin); break;
     }
 }
+/* The same by way of memory, one copy for all types. */
+static void CALL(block_any)(CALL(block) *b, int32_t id, const uint8_t *p, float *d, float *dmin) { CALL(block_256)(id, b, p, d, dmin); }
 
-/* id: a constant, where the caller has one for the type. */
-INLINE void CALL(block_256)(int32_t id, CALL(block) *b, const smolq__type *type, const uint8_t *p, float *d, float *dmin)
-{
-    switch (id) {
-    case SMOLQ_TYPE_Q4_K: CALL(block_q4_k)(b, p, d, dmin); break;
-    case SMOLQ_TYPE_Q5_K: CALL(block_q5_k)(b, p, d, dmin); break;
-    case SMOLQ_TYPE_Q6_K: CALL(block_q6_k)(b, p, d, dmin); break;
-    case SMOLQ_TYPE_Q2_K: CALL(block_q2_k)(b, p, d, dmin); break;
-    case SMOLQ_TYPE_Q3_K: CALL(block_q3_k)(b, p, d, dmin); break;
-    default:              CALL(block_any)(b, type->id, p, d, dmin); break;
-    }
-}
 INLINE int32_t CALL(offset_256)(int32_t type)
 {
     switch (type) {
@@ -1773,12 +1820,19 @@ INLINE int32_t CALL(offset_256)(int32_t type)
     default:                                         return 0;
     }
 }
+INLINE int CALL(is_short)(int32_t type) { return type == SMOLQ_TYPE_Q4_K || type == SMOLQ_TYPE_Q5_K || type == SMOLQ_TYPE_Q6_K || type == SMOLQ_TYPE_Q2_K || type == SMOLQ_TYPE_Q3_K; } /* to unpack: worth a copy for each row */
 INLINE int CALL(signed_256)(int32_t type) { return type == SMOLQ_TYPE_IQ4_XS; }
 INLINE int CALL(flips_256)(int32_t type)
 {
     return type == SMOLQ_TYPE_IQ2_XXS || type == SMOLQ_TYPE_IQ2_XS || type == SMOLQ_TYPE_IQ2_S || type == SMOLQ_TYPE_IQ3_XXS || type == SMOLQ_TYPE_IQ3_S;
 }
-INLINE int32_t CALL(runs_256)(int32_t type) { return type == SMOLQ_TYPE_Q4_K || type == SMOLQ_TYPE_Q5_K || type == SMOLQ_TYPE_IQ4_XS ? 8 : 16; } /* 16 is right for all: a run of 32 is two */
+INLINE int32_t CALL(runs_256)(int32_t type) /* 16 would be right for all, as a run of 32 is two */
+{
+    switch (type) {
+    case SMOLQ_TYPE_Q6_K: case SMOLQ_TYPE_Q2_K: case SMOLQ_TYPE_Q3_K: case SMOLQ_TYPE_IQ2_XS: case SMOLQ_TYPE_IQ2_S: case SMOLQ_TYPE_IQ1_M: return 16;
+    default: return 8;
+    }
+}
 INLINE int CALL(mins_256)(int32_t type) { return type == SMOLQ_TYPE_Q4_K || type == SMOLQ_TYPE_Q5_K || type == SMOLQ_TYPE_Q2_K; }
 
 /* ---- quantized products, few tokens: four rows with blocks of 256 ---- */
@@ -1819,34 +1873,43 @@ INLINE int32s CALL(dot_block)(int32_t id, const CALL(block) *b, const int8_t *q)
 }
 #endif
 
-/* Four rows times n_x tokens: y[t][r].  `id` is type->id as a constant, or that of a type with the same way of signs: IQ2_XS for flips, TQ2_0 for an offset. */
+/* What a block of four rows adds for each token, and its scales. */
+typedef struct CALL(step) {
+    int32s isum[SMOLQ__CPU_FEW][4], msum[SMOLQ__CPU_FEW][4];
+    float  d[4], dmin[4];
+} CALL(step);
+
+INLINE void CALL(row_256)(CALL(step) *s, int32_t r, int32_t id, const smolq__type *type, const uint8_t *p, const uint8_t *const *x, size_t at, size_t at_sums, int32_t n_x)
+{
+    int32_t offset = CALL(offset_256)(id == SMOLQ_TYPE_IQ1_M ? type->id : id), t;
+    CALL(block) block;
+    __builtin_prefetch(p + 1024);
+    __builtin_prefetch(p + 1088);
+    if (n_x == 1 || CALL(is_short)(id)) CALL(block_256)(id, &block, p, &s->d[r], &s->dmin[r]);
+    else CALL(block_any)(&block, type->id, p, &s->d[r], &s->dmin[r]);
+    for (t = 0; t < n_x; t++) {
+        int16s sums = CALL(words)(x[t] + at_sums + at / 8);
+        s->isum[t][r] = CALL(dot_block)(id, &block, (const int8_t *)x[t] + at);
+        if (CALL(offset_256)(id)) s->isum[t][r] = CALL(less)(s->isum[t][r], CALL(mul_words)(CALL(times)(block.scales, offset), sums));
+        if (CALL(mins_256)(id)) s->msum[t][r] = CALL(mul_words)(block.mins, sums);
+    }
+}
+
+/* Four rows times n_x tokens: y[t][r].  `id` is type->id as a constant, or for several tokens that of a type with the same way of signs: IQ2_XS for flips, IQ1_M for an offset. */
 INLINE void CALL(rows_256)(int32_t id, const smolq__type *type, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8])
 {
     int32_t n_blocks = n_cols / 256, b, r, t;
     size_t at_d = (size_t)smolq_a8_d(n_cols), at_sums = (size_t)smolq_a8_sums(n_cols, 256), bytes = (size_t)type->facts.block_bytes;
-    int32_t offset = CALL(offset_256)(id == SMOLQ_TYPE_TQ2_0 ? type->id : id);
     four acc[SMOLQ__CPU_FEW];
     for (t = 0; t < n_x; t++) acc[t] = CALL(all4)(0);
     for (b = 0; b < n_blocks; b++) {
-        int32s isum[SMOLQ__CPU_FEW][4], msum[SMOLQ__CPU_FEW][4];
-        float d[4], dmin[4];
-        UNROLL_ROWS for (r = 0; r < 4; r++) {
-            CALL(block) block;
-            const uint8_t *p = w[r] + (size_t)b * bytes;
-            __builtin_prefetch(p + 1024);
-            __builtin_prefetch(p + 1088);
-            CALL(block_256)(id, &block, type, p, &d[r], &dmin[r]);
-            for (t = 0; t < n_x; t++) {
-                int16s sums = CALL(words)(x[t] + at_sums + (size_t)b * 32);
-                isum[t][r] = CALL(dot_block)(id, &block, (const int8_t *)x[t] + 256 * b);
-                if (CALL(offset_256)(id)) isum[t][r] = CALL(less)(isum[t][r], CALL(mul_words)(CALL(times)(block.scales, offset), sums));
-                if (CALL(mins_256)(id)) msum[t][r] = CALL(mul_words)(block.mins, sums);
-            }
-        }
+        CALL(step) s;
+        if (CALL(is_short)(id)) { UNROLL_ROWS for (r = 0; r < 4; r++) CALL(row_256)(&s, r, id, type, w[r] + (size_t)b * bytes, x, (size_t)b * 256, at_sums, n_x); }
+        else for (r = 0; r < 4; r++) CALL(row_256)(&s, r, id, type, w[r] + (size_t)b * bytes, x, (size_t)b * 256, at_sums, n_x);
         for (t = 0; t < n_x; t++) {
             four dx = CALL(all4)(((const float *)(const void *)(x[t] + at_d))[b]);
-            acc[t] = CALL(fma4)(CALL(mul4)(CALL(load4)(d), dx), CALL(sum4)(isum[t][0], isum[t][1], isum[t][2], isum[t][3]), acc[t]);
-            if (CALL(mins_256)(id)) acc[t] = CALL(fma4)(CALL(mul4)(CALL(load4)(dmin), dx), CALL(sum4)(msum[t][0], msum[t][1], msum[t][2], msum[t][3]), acc[t]);
+            acc[t] = CALL(fma4)(CALL(mul4)(CALL(load4)(s.d), dx), CALL(sum4)(s.isum[t][0], s.isum[t][1], s.isum[t][2], s.isum[t][3]), acc[t]);
+            if (CALL(mins_256)(id)) acc[t] = CALL(fma4)(CALL(mul4)(CALL(load4)(s.dmin), dx), CALL(sum4)(s.msum[t][0], s.msum[t][1], s.msum[t][2], s.msum[t][3]), acc[t]);
         }
     }
     for (t = 0; t < n_x; t++) CALL(store4)(y[t], acc[t]);
@@ -1916,6 +1979,271 @@ INLINE void CALL(rows_32)(int32_t id, const smolq__type *type, const uint8_t *co
     for (t = 0; t < n_x; t++) CALL(store8)(y[t], acc[t]);
 }
 
+#if defined(SMOLQ__CPU_AVX512)
+/* ---- the same in 512 bits, for the types that models are mostly made of: two blocks of 32 to a register, or two runs of a block of 256 ----
+ *
+ * Levels are unsigned bytes, level + wide_offset; what the offset adds to a sum is known from the activations alone. */
+
+INLINE int32_t CALL(wide_offset)(int32_t id) { return CALL(signed_32)(id) ? 128 : CALL(offset_32)(id); }
+
+INLINE __m512i CALL(two_128)(const uint8_t *p, size_t next) /* each twice */
+{
+    return _mm512_mask_broadcast_i32x4(_mm512_broadcast_i32x4(LOAD128(p)), 0xff00, LOAD128(p + next));
+}
+INLINE __m512i CALL(two_nibbles)(const uint8_t *p, size_t next)
+{
+    const __m512i shift = _mm512_set_epi64(0x0004000400040004, 0x0004000400040004, 0, 0, 0x0004000400040004, 0x0004000400040004, 0, 0);
+    return _mm512_and_si512(_mm512_srlv_epi16(CALL(two_128)(p, next), shift), _mm512_set1_epi8(15));
+}
+INLINE __m512i CALL(two_fifths)(__m512i x, const uint8_t *p, size_t next)
+{
+    __mmask64 bits = _cvtu64_mask64((uint64_t)smolq_u32_at(p + next) << 32 | smolq_u32_at(p));
+    return _mm512_mask_add_epi8(x, bits, x, _mm512_set1_epi8(16));
+}
+INLINE __m512i CALL(two_looked_up)(const int8_t *values, __m512i x)
+{
+    __m128i table = _mm_xor_si128(LOAD128(values), _mm_set1_epi8(-128));
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), x);
+}
+INLINE __m512i CALL(two_blocks)(int32_t id, const uint8_t *p, size_t next) /* those at p and p + next */
+{
+    switch (id) {
+    case SMOLQ_TYPE_Q4_0:   return CALL(two_nibbles)(p + 2, next);
+    case SMOLQ_TYPE_Q4_1:   return CALL(two_nibbles)(p + 4, next);
+    case SMOLQ_TYPE_Q5_0:   return CALL(two_fifths)(CALL(two_nibbles)(p + 6, next), p + 2, next);
+    case SMOLQ_TYPE_Q5_1:   return CALL(two_fifths)(CALL(two_nibbles)(p + 8, next), p + 4, next);
+    case SMOLQ_TYPE_Q8_0:   return _mm512_xor_si512(_mm512_inserti64x4(_mm512_castsi256_si512(LOAD256(p + 2)), LOAD256(p + next + 2), 1), _mm512_set1_epi8(-128));
+    case SMOLQ_TYPE_IQ4_NL: return CALL(two_looked_up)(smolq_iq4_values, CALL(two_nibbles)(p + 2, next));
+    default:                return CALL(two_looked_up)(smolq_fp4_values, CALL(two_nibbles)(p + 1, next)); /* MXFP4 */
+    }
+}
+
+/* The f16 at byte `at` of eight rows, and of their next blocks. */
+INLINE lanes CALL(two_scales)(const uint8_t *const *w, size_t at, size_t next)
+{
+    __m128i a = _mm_setr_epi16((int16_t)smolq_u16_at(w[0] + at), (int16_t)smolq_u16_at(w[1] + at), (int16_t)smolq_u16_at(w[2] + at), (int16_t)smolq_u16_at(w[3] + at),
+                               (int16_t)smolq_u16_at(w[4] + at), (int16_t)smolq_u16_at(w[5] + at), (int16_t)smolq_u16_at(w[6] + at), (int16_t)smolq_u16_at(w[7] + at));
+    __m128i b;
+    at += next;
+    b = _mm_setr_epi16((int16_t)smolq_u16_at(w[0] + at), (int16_t)smolq_u16_at(w[1] + at), (int16_t)smolq_u16_at(w[2] + at), (int16_t)smolq_u16_at(w[3] + at),
+                       (int16_t)smolq_u16_at(w[4] + at), (int16_t)smolq_u16_at(w[5] + at), (int16_t)smolq_u16_at(w[6] + at), (int16_t)smolq_u16_at(w[7] + at));
+    return _mm512_cvtph_ps(_mm256_set_m128i(b, a));
+}
+INLINE lanes CALL(two_exponents)(const uint8_t *const *w, size_t at, size_t next) /* the same of MXFP4 */
+{
+    float d[16];
+    int32_t r;
+    UNROLL for (r = 0; r < 8; r++) {
+        d[r] = smolq_e8m0_half(w[r][at]);
+        d[r + 8] = smolq_e8m0_half(w[r][at + next]);
+    }
+    return CALL(load)(d);
+}
+
+/* Eight rows' partial sums of two blocks: [block][row]. */
+INLINE __m512i CALL(add_pairs)(__m512i a, __m512i b) { return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)); }
+INLINE __m512i CALL(add_fours)(__m512i a, __m512i b, __m512i c, __m512i d) /* within 128 bits */
+{
+    __m512i x = CALL(add_pairs)(a, b), y = CALL(add_pairs)(c, d);
+    return _mm512_add_epi32(_mm512_unpacklo_epi64(x, y), _mm512_unpackhi_epi64(x, y));
+}
+INLINE __m512i CALL(sums_of_two)(const __m512i *s)
+{
+    const __m512i even = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13), odd = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
+    __m512i a = CALL(add_fours)(s[0], s[1], s[2], s[3]), b = CALL(add_fours)(s[4], s[5], s[6], s[7]);
+    return _mm512_add_epi32(_mm512_permutex2var_epi64(a, even, b), _mm512_permutex2var_epi64(a, odd, b));
+}
+INLINE __m256 CALL(first)(lanes x) { return _mm512_castps512_ps256(x); }
+INLINE __m256 CALL(second)(lanes x) { return _mm512_extractf32x8_ps(x, 1); }
+
+INLINE size_t CALL(bytes_32)(int32_t id) /* as a constant, where id is one */
+{
+    switch (id) {
+    case SMOLQ_TYPE_Q4_0:   return sizeof(smolq_block_q4_0);
+    case SMOLQ_TYPE_Q4_1:   return sizeof(smolq_block_q4_1);
+    case SMOLQ_TYPE_Q5_0:   return sizeof(smolq_block_q5_0);
+    case SMOLQ_TYPE_Q5_1:   return sizeof(smolq_block_q5_1);
+    case SMOLQ_TYPE_Q8_0:   return sizeof(smolq_block_q8_0);
+    case SMOLQ_TYPE_IQ4_NL: return sizeof(smolq_block_iq4_nl);
+    default:                return sizeof(smolq_block_mxfp4);
+    }
+}
+
+/* The blocks at `at` of eight rows, and the next ones if there are two, times those of n_x tokens. */
+INLINE void CALL(wide_step_32)(int32_t id, const uint8_t *const *w, size_t at, int two, const uint8_t *const *x, size_t b, size_t at_d, size_t at_sums, int32_t n_x, __m256 *acc)
+{
+    const __m512i each = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0), offset = _mm512_set1_epi8((int8_t)CALL(wide_offset)(id));
+    size_t next = two ? CALL(bytes_32)(id) : 0;
+    __m512i code[8];
+    lanes d, m = CALL(zero)();
+    int32_t r, t;
+    UNROLL for (r = 0; r < 8; r++) {
+        _mm_prefetch((const char *)w[r] + at + 1024, _MM_HINT_T0);
+        code[r] = CALL(two_blocks)(id, w[r] + at, next);
+    }
+    d = id == SMOLQ_TYPE_MXFP4 ? CALL(two_exponents)(w, at, next) : CALL(two_scales)(w, at, next);
+    if (CALL(mins_32)(id)) m = CALL(two_scales)(w, at + 2, next);
+    for (t = 0; t < n_x; t++) {
+        const uint8_t *q = x[t] + 32 * b, *xd = x[t] + at_d + 4 * b, *sums = x[t] + at_sums + 4 * b;
+        __m512i v = two ? _mm512_loadu_si512(q) : _mm512_zextsi256_si512(LOAD256(q)), start = _mm512_setzero_si512(), s[8];
+        lanes dx = _mm512_permutexvar_ps(each, _mm512_castps128_ps512(_mm_castsi128_ps(two ? _mm_loadl_epi64((const __m128i *)(const void *)xd) : _mm_cvtsi32_si128((int32_t)smolq_u32_at(xd))))), scale, sum;
+        if (CALL(wide_offset)(id)) start = _mm512_sub_epi32(start, _mm512_dpbusd_epi32(start, offset, v));
+        UNROLL for (r = 0; r < 8; r++) s[r] = _mm512_dpbusd_epi32(start, code[r], v);
+        scale = _mm512_mul_ps(d, dx);
+        sum = _mm512_cvtepi32_ps(CALL(sums_of_two)(s));
+        acc[t] = _mm256_fmadd_ps(CALL(first)(scale), CALL(first)(sum), acc[t]);
+        if (CALL(mins_32)(id)) {
+            __m128i of_runs = two ? _mm_loadl_epi64((const __m128i *)(const void *)sums) : _mm_cvtsi32_si128((int32_t)smolq_u32_at(sums));
+            lanes least = _mm512_mul_ps(m, dx), sum_x = _mm512_permutexvar_ps(each, _mm512_castps128_ps512(_mm_cvtepi32_ps(_mm_madd_epi16(of_runs, _mm_set1_epi16(1)))));
+            acc[t] = _mm256_fmadd_ps(CALL(first)(least), CALL(first)(sum_x), acc[t]);
+            if (two) {
+                acc[t] = _mm256_fmadd_ps(CALL(second)(scale), CALL(second)(sum), acc[t]);
+                acc[t] = _mm256_fmadd_ps(CALL(second)(least), CALL(second)(sum_x), acc[t]);
+            }
+        } else if (two) acc[t] = _mm256_fmadd_ps(CALL(second)(scale), CALL(second)(sum), acc[t]);
+    }
+}
+
+/* Eight rows times n_x tokens: y[t][r]. */
+INLINE void CALL(wide_32)(int32_t id, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8])
+{
+    size_t at_d = (size_t)smolq_a8_d(n_cols), at_sums = (size_t)smolq_a8_sums(n_cols, 32), n_blocks = (size_t)n_cols / 32, b, at = 0;
+    __m256 acc[SMOLQ__CPU_FEW];
+    int32_t t;
+    for (t = 0; t < n_x; t++) acc[t] = _mm256_setzero_ps();
+    for (b = 0; b + 2 <= n_blocks; b += 2, at += 2 * CALL(bytes_32)(id)) CALL(wide_step_32)(id, w, at, 1, x, b, at_d, at_sums, n_x, acc);
+    if (b < n_blocks) CALL(wide_step_32)(id, w, at, 0, x, b, at_d, at_sums, n_x, acc);
+    for (t = 0; t < n_x; t++) _mm256_storeu_ps(y[t], acc[t]);
+}
+
+/* A block of 256: its levels in four registers, in the order in which wide_x takes the activations, and the scales of their pairs as words. */
+typedef struct CALL(wide_block) {
+    __m512i code[4], scale[4];
+    __m256i scales, mins;  /* of the 16 runs */
+} CALL(wide_block);
+
+#define HALVES(x, a, b) _mm512_inserti64x4(_mm512_set1_##x(a), _mm256_set1_##x(b), 1)
+#define EIGHTS(a)       _mm512_set_epi64((a + 3) * 0x0001000100010001, (a + 3) * 0x0001000100010001, (a + 2) * 0x0001000100010001, (a + 2) * 0x0001000100010001, \
+                                         (a + 1) * 0x0001000100010001, (a + 1) * 0x0001000100010001, (a) * 0x0001000100010001, (a) * 0x0001000100010001)
+
+/* Q4_K and Q5_K (see smolq__scales_6_bit): 64 bytes hold runs 4h and 4h + 2 in their low nibbles, 4h + 1 and 4h + 3 in the high ones. */
+INLINE void CALL(wide_q45_k)(CALL(wide_block) *b, const uint8_t *p, int fifth)
+{
+    const __m512i nibble = _mm512_set1_epi8(15);
+    __m128i s = LOAD128(p), top; /* d and dmin, four bytes of scales, of minimums, of both */
+    int32_t c, h;
+    top = _mm_and_si128(_mm_srli_epi32(_mm_shuffle_epi32(s, 0x95), 2), _mm_setr_epi32(0, 0x30303030, 0, 0x30303030));
+    s = _mm_and_si128(_mm_srlv_epi32(_mm_shuffle_epi32(s, 0xed), _mm_setr_epi32(0, 0, 0, 4)), _mm_setr_epi32(0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f));
+    b->scales = _mm256_cvtepu8_epi16(_mm_or_si128(s, top));
+    b->mins = _mm256_permutexvar_epi16(_mm256_setr_epi16(8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15), b->scales);
+    UNROLL for (h = 0; h < 2; h++) {
+        __m512i v = _mm512_loadu_si512(p + (fifth ? 48 : 16) + 64 * h), words = _mm512_castsi256_si512(b->scales);
+        b->code[2 * h] = _mm512_and_si512(v, nibble);
+        b->code[2 * h + 1] = _mm512_and_si512(_mm512_srli_epi16(v, 4), nibble);
+        b->scale[2 * h] = _mm512_permutexvar_epi16(HALVES(epi16, (int16_t)(4 * h), (int16_t)(4 * h + 2)), words);
+        b->scale[2 * h + 1] = _mm512_permutexvar_epi16(HALVES(epi16, (int16_t)(4 * h + 1), (int16_t)(4 * h + 3)), words);
+    }
+    if (fifth) {
+        __m512i high = _mm512_broadcast_i64x4(LOAD256(p + 16));
+        UNROLL for (c = 0; c < 4; c++) {
+            int32_t run = c / 2 * 4 + c % 2;
+            __mmask64 bits = _mm512_test_epi8_mask(high, HALVES(epi8, (int8_t)(1 << run), (int8_t)(1 << (run + 2))));
+            b->code[c] = _mm512_mask_add_epi8(b->code[c], bits, b->code[c], _mm512_set1_epi8(16));
+        }
+    }
+}
+
+INLINE void CALL(wide_q6_k)(CALL(wide_block) *b, const uint8_t *p)
+{
+    const __m512i nibble = _mm512_set1_epi8(15), six = _mm512_set1_epi8(63);
+    int32_t h;
+    b->scales = _mm256_cvtepi8_epi16(LOAD128(p + 192));
+    b->mins = _mm256_setzero_si256();
+    UNROLL for (h = 0; h < 2; h++) { /* 128 weights: 64 in the low nibbles, 64 in the high ones */
+        __m512i v = _mm512_loadu_si512(p + 64 * h), high = _mm512_broadcast_i64x4(LOAD256(p + 128 + 32 * h)), words = _mm512_castsi256_si512(b->scales);
+        b->code[2 * h] = _mm512_and_si512(BLEND(nibble, v, _mm512_sllv_epi16(high, HALVES(epi16, 4, 2))), six);
+        b->code[2 * h + 1] = _mm512_and_si512(BLEND(nibble, _mm512_srli_epi16(v, 4), _mm512_srlv_epi16(high, HALVES(epi16, 0, 2))), six);
+        b->scale[2 * h] = _mm512_permutexvar_epi16(EIGHTS(8 * h), words);
+        b->scale[2 * h + 1] = _mm512_permutexvar_epi16(EIGHTS(8 * h + 4), words);
+    }
+}
+
+INLINE void CALL(wide_x)(int32_t id, const uint8_t *x, __m512i *v)
+{
+    __m512i a = _mm512_loadu_si512(x), b = _mm512_loadu_si512(x + 64), c = _mm512_loadu_si512(x + 128), d = _mm512_loadu_si512(x + 192);
+    int apart = id == SMOLQ_TYPE_Q6_K;
+    v[0] = apart ? a : _mm512_shuffle_i64x2(a, b, 0x44);
+    v[1] = apart ? b : _mm512_shuffle_i64x2(a, b, 0xee);
+    v[2] = apart ? c : _mm512_shuffle_i64x2(c, d, 0x44);
+    v[3] = apart ? d : _mm512_shuffle_i64x2(c, d, 0xee);
+}
+
+INLINE __m128i CALL(wide_sum4)(const __m512i *s)
+{
+    __m512i x = CALL(add_fours)(s[0], s[1], s[2], s[3]);
+    __m256i y = _mm256_add_epi32(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
+    return _mm_add_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
+}
+
+/* The f16 at `at` of four rows, and the one behind it. */
+INLINE __m256 CALL(four_scales)(const uint8_t *const *w, size_t at)
+{
+    return _mm256_cvtph_ps(_mm_setr_epi32((int32_t)smolq_u32_at(w[0] + at), (int32_t)smolq_u32_at(w[1] + at), (int32_t)smolq_u32_at(w[2] + at), (int32_t)smolq_u32_at(w[3] + at)));
+}
+
+/* Four rows times n_x tokens: y[t][r]. */
+INLINE void CALL(wide_256)(int32_t id, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8])
+{
+    int32_t n_blocks = n_cols / 256, b, r, t, c;
+    size_t at_d = (size_t)smolq_a8_d(n_cols), at_sums = (size_t)smolq_a8_sums(n_cols, 256), at = 0;
+    size_t bytes = id == SMOLQ_TYPE_Q4_K ? sizeof(smolq_block_q4_k) : id == SMOLQ_TYPE_Q5_K ? sizeof(smolq_block_q5_k) : sizeof(smolq_block_q6_k);
+    __m128 acc[SMOLQ__CPU_FEW];
+    for (t = 0; t < n_x; t++) acc[t] = _mm_setzero_ps();
+    for (b = 0; b < n_blocks; b++, at += bytes) {
+        __m512i isum[SMOLQ__CPU_FEW][4], v[SMOLQ__CPU_FEW][4];
+        __m256i msum[SMOLQ__CPU_FEW][4];
+        __m256 scales = CALL(four_scales)(w, at + (id == SMOLQ_TYPE_Q6_K ? 206 : 0)); /* of Q6_K the last two bytes of a block are d */
+        __m128 low = _mm256_castps256_ps128(scales), high = _mm256_extractf128_ps(scales, 1), d, dmin;
+        if (id == SMOLQ_TYPE_Q6_K) d = dmin = _mm_shuffle_ps(low, high, 0xdd);
+        else {
+            d = _mm_shuffle_ps(low, high, 0x88);
+            dmin = _mm_xor_ps(_mm_shuffle_ps(low, high, 0xdd), _mm_set1_ps(-0.0f));
+        }
+        for (t = 0; t < n_x; t++) CALL(wide_x)(id, x[t] + 256 * (size_t)b, v[t]);
+        UNROLL for (r = 0; r < 4; r++) {
+            CALL(wide_block) block;
+            const uint8_t *p = w[r] + at;
+            _mm_prefetch((const char *)p + 1024, _MM_HINT_T0);
+            _mm_prefetch((const char *)p + 1088, _MM_HINT_T0);
+            if (id == SMOLQ_TYPE_Q6_K) CALL(wide_q6_k)(&block, p);
+            else CALL(wide_q45_k)(&block, p, id == SMOLQ_TYPE_Q5_K);
+            for (t = 0; t < n_x; t++) {
+                __m256i sums = LOAD256(x[t] + at_sums + (size_t)b * 32);
+                __m512i sum = _mm512_setzero_si512();
+                if (id == SMOLQ_TYPE_Q6_K) sum = _mm512_zextsi256_si512(_mm256_slli_epi32(_mm256_madd_epi16(block.scales, _mm256_sub_epi16(_mm256_setzero_si256(), sums)), 5)); /* levels less 32 */
+                else msum[t][r] = _mm256_madd_epi16(block.mins, sums);
+                UNROLL for (c = 0; c < 4; c++) sum = _mm512_dpwssd_epi32(sum, _mm512_maddubs_epi16(block.code[c], v[t][c]), block.scale[c]);
+                isum[t][r] = sum;
+            }
+        }
+        for (t = 0; t < n_x; t++) {
+            __m128 dx = _mm_set1_ps(((const float *)(const void *)(x[t] + at_d))[b]);
+            acc[t] = _mm_fmadd_ps(_mm_mul_ps(d, dx), _mm_cvtepi32_ps(CALL(wide_sum4)(isum[t])), acc[t]);
+            if (id != SMOLQ_TYPE_Q6_K)
+                acc[t] = _mm_fmadd_ps(_mm_mul_ps(dmin, dx), CALL(sum4)(msum[t][0], msum[t][1], msum[t][2], msum[t][3]), acc[t]);
+        }
+    }
+    for (t = 0; t < n_x; t++) _mm_storeu_ps(y[t], acc[t]);
+}
+#undef EIGHTS
+#undef HALVES
+#define ROWS_32(id, n_x) CALL(wide_32)(id, w, n_cols, x, n_x, y)
+#define ROWS_K(id, n_x)  CALL(wide_256)(id, w, n_cols, x, n_x, y)
+#else
+#define ROWS_32(id, n_x) CALL(rows_32)(id, type, w, n_cols, x, n_x, y)
+#define ROWS_K(id, n_x)  CALL(rows_256)(id, type, w, n_cols, x, n_x, y)
+#endif
+
 /* ---- rows of a matrix times few tokens ---- */
 
 /* Rows w[0..n) go side by side: eight or four of them, as the type likes. */
@@ -1926,37 +2254,46 @@ INLINE int32_t CALL(side_by_side)(const smolq__type *type) { return type->facts.
     case SMOLQ_TYPE_F32:    CALL(float_rows)(SMOLQ_TYPE_F32, w, n_cols, x, n_x, y); break; \
     case SMOLQ_TYPE_F16:    CALL(float_rows)(SMOLQ_TYPE_F16, w, n_cols, x, n_x, y); break; \
     case SMOLQ_TYPE_BF16:   CALL(float_rows)(SMOLQ_TYPE_BF16, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_Q4_0:   CALL(rows_32)(SMOLQ_TYPE_Q4_0, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_Q4_1:   CALL(rows_32)(SMOLQ_TYPE_Q4_1, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_Q5_0:   CALL(rows_32)(SMOLQ_TYPE_Q5_0, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_Q5_1:   CALL(rows_32)(SMOLQ_TYPE_Q5_1, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_Q8_0:   CALL(rows_32)(SMOLQ_TYPE_Q8_0, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_IQ4_NL: CALL(rows_32)(SMOLQ_TYPE_IQ4_NL, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_MXFP4:  CALL(rows_32)(SMOLQ_TYPE_MXFP4, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_Q4_K:   CALL(rows_256)(SMOLQ_TYPE_Q4_K, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_Q5_K:   CALL(rows_256)(SMOLQ_TYPE_Q5_K, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_Q6_K:   CALL(rows_256)(SMOLQ_TYPE_Q6_K, type, w, n_cols, x, n_x, y); break; \
+    case SMOLQ_TYPE_Q4_0:   ROWS_32(SMOLQ_TYPE_Q4_0, n_x); break; \
+    case SMOLQ_TYPE_Q4_1:   ROWS_32(SMOLQ_TYPE_Q4_1, n_x); break; \
+    case SMOLQ_TYPE_Q5_0:   ROWS_32(SMOLQ_TYPE_Q5_0, n_x); break; \
+    case SMOLQ_TYPE_Q5_1:   ROWS_32(SMOLQ_TYPE_Q5_1, n_x); break; \
+    case SMOLQ_TYPE_Q8_0:   ROWS_32(SMOLQ_TYPE_Q8_0, n_x); break; \
+    case SMOLQ_TYPE_IQ4_NL: ROWS_32(SMOLQ_TYPE_IQ4_NL, n_x); break; \
+    case SMOLQ_TYPE_MXFP4:  ROWS_32(SMOLQ_TYPE_MXFP4, n_x); break; \
+    case SMOLQ_TYPE_Q4_K:   ROWS_K(SMOLQ_TYPE_Q4_K, n_x); break; \
+    case SMOLQ_TYPE_Q5_K:   ROWS_K(SMOLQ_TYPE_Q5_K, n_x); break; \
+    case SMOLQ_TYPE_Q6_K:   ROWS_K(SMOLQ_TYPE_Q6_K, n_x); break; \
     case SMOLQ_TYPE_Q2_K:   CALL(rows_256)(SMOLQ_TYPE_Q2_K, type, w, n_cols, x, n_x, y); break; \
     case SMOLQ_TYPE_Q3_K:   CALL(rows_256)(SMOLQ_TYPE_Q3_K, type, w, n_cols, x, n_x, y); break; \
     case SMOLQ_TYPE_IQ4_XS: CALL(rows_256)(SMOLQ_TYPE_IQ4_XS, type, w, n_cols, x, n_x, y); break; \
     case SMOLQ_TYPE_NVFP4:  CALL(rows_32)(SMOLQ_TYPE_NVFP4, type, w, n_cols, x, n_x, y); break; \
     case SMOLQ_TYPE_Q1_0:   CALL(rows_32)(SMOLQ_TYPE_Q1_0, type, w, n_cols, x, n_x, y); break; \
     case SMOLQ_TYPE_Q2_0:   CALL(rows_32)(SMOLQ_TYPE_Q2_0, type, w, n_cols, x, n_x, y); break; \
-    default: \
-        if (CALL(flips_256)(type->id)) CALL(rows_256)(SMOLQ_TYPE_IQ2_XS, type, w, n_cols, x, n_x, y); \
-        else CALL(rows_256)(SMOLQ_TYPE_TQ2_0, type, w, n_cols, x, n_x, y); \
+    OTHERS(n_x) \
     }
 
 /* One token is the case that counts: its own copy keeps all in registers. */
+#define ROWS(NAME) case SMOLQ_TYPE_##NAME: CALL(rows_256)(SMOLQ_TYPE_##NAME, type, w, n_cols, x, 1, y); break;
+#define OTHERS(n_x) ROWS(IQ2_XXS) ROWS(IQ2_XS) ROWS(IQ2_S) ROWS(IQ3_XXS) ROWS(IQ3_S) ROWS(IQ1_S) ROWS(IQ1_M) ROWS(TQ1_0) ROWS(TQ2_0)
 static void CALL(rows_1)(const smolq__type *type, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, float (*y)[8])
 {
     ROWS_OF(1)
 }
+#undef OTHERS
+#undef ROWS
+#define OTHERS(n_x) \
+    default: \
+        if (CALL(flips_256)(type->id)) CALL(rows_256)(SMOLQ_TYPE_IQ2_XS, type, w, n_cols, x, n_x, y); \
+        else CALL(rows_256)(SMOLQ_TYPE_IQ1_M, type, w, n_cols, x, n_x, y);
 static void CALL(rows_few)(const smolq__type *type, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8])
 {
     ROWS_OF(n_x)
 }
+#undef OTHERS
 #undef ROWS_OF
+#undef ROWS_32
+#undef ROWS_K
 
 INLINE void CALL(put)(const smolq_op_part *part, float *out, int32_t row, float y)
 {
@@ -2014,7 +2351,8 @@ INLINE void CALL(words_256)(int32_t id, const smolq__type *type, const uint8_t *
 {
     CALL(block) b;
     int32_t j;
-    CALL(block_256)(id, &b, type, p, d, dmin);
+    if (CALL(is_short)(id)) CALL(block_256)(id, &b, p, d, dmin);
+    else CALL(block_any)(&b, type->id, p, d, dmin);
     UNROLL for (j = 0; j < 8; j++) {
         codes x = CALL(levels)(type->id, &b, j);
         STORE256(v + 32 * j, _mm256_mullo_epi16(_mm256_cvtepi8_epi16(_mm256_castsi256_si128(x)), _mm256_permute2x128_si256(b.scale[j], b.scale[j], 0x00)));
@@ -2053,9 +2391,9 @@ enum { CALL(AT_ONCE) = 1,  /* panels */
  * the sums of several rows arise side by side.  A run of a block of 256 is summed on its own and multiplied by its scale.  Half the rows and four tokens
  * at a time fit in the registers: eight for sums, eight for sums with scales.  Activations are read as they lie. */
 #if defined(SMOLQ__CPU_I8MM)
-enum { CALL(BYTES) = 2, CALL(VECTORS) = 4 }; /* of a panel for each weight along the rows, in each sequence; registers for the scales of eight rows */
+enum { CALL(BYTES) = 2, CALL(SCALES) = 4 }; /* of a panel for each weight along the rows, in each sequence; registers for the scales of eight rows */
 #else
-enum { CALL(BYTES) = 4, CALL(VECTORS) = 2 };
+enum { CALL(BYTES) = 4, CALL(SCALES) = 2 };
 #endif
 static const smolq__cpu_layout CALL(layout) = { 1, 0, 0 };
 static void CALL(arrange)(const smolq_run *run, const smolq_op *op, int32_t row) { (void)run; (void)op; (void)row; }
@@ -2076,7 +2414,7 @@ static void CALL(panel_row)(CALL(panel) *panel, int32_t r, const smolq__type *ty
     if (type->facts.group == 256) {
         CALL(block) block;
         int16_t scales[16], mins[16];
-        CALL(block_256)(type->id, &block, type, p, &panel->d[0][r], &panel->dmin[0][r]);
+        CALL(block_any)(&block, type->id, p, &panel->d[0][r], &panel->dmin[0][r]);
         for (i = 0; i < 8; i++) CALL(code_store)(levels + 32 * i, CALL(levels)(type->id, &block, i));
         CALL(put_words)(scales, block.scales);
         if (CALL(mins_256)(type->id)) CALL(put_words)(mins, block.mins);
@@ -2217,7 +2555,7 @@ INLINE void CALL(step_256)(const CALL(panel) *panel, int32_t n_runs, int mins, c
             UNROLL for (t = 0; t < 4; t++) at[t] = x[t] + first;
             CALL(panel_dot)(panel->w[half] + CALL(BYTES) * first, 256 / n_runs, at, acc);
             CALL(panel_scales)(panel->scale[run] + 8 * half, v);
-            UNROLL for (i = 0; i < 8; i++) total[i] = vmlaq_s32(total[i], acc[i], v[i % CALL(VECTORS)]);
+            UNROLL for (i = 0; i < 8; i++) total[i] = vmlaq_s32(total[i], acc[i], v[i % CALL(SCALES)]);
         }
         CALL(panel_order)(total);
         UNROLL for (t = 0; t < 4; t++) CALL(store8)(c[t] + 8 * half, CALL(fma8)(CALL(mul8)(d, CALL(all8)(dx[t])), CALL(floats8)(total + 2 * t), CALL(load8)(c[t] + 8 * half)));
@@ -2477,7 +2815,6 @@ typedef struct CALL(sixteen) {
 } CALL(sixteen);
 
 #define DWORDS(x) _mm512_set1_epi32((int32_t)(x))
-#define BLEND(mask, a, b) _mm512_ternarylogic_epi32(mask, a, b, 0xca) /* mask ? a : b */
 #define PUT(tile, row, v) _mm512_storeu_si512((tile) + (row) * 64, v)
 
 /* 16 bytes of each row as four dwords: lane r of c[i] is dword i of row r.  Packed bytes are transposed, after that all goes lane by lane. */
@@ -3334,8 +3671,12 @@ static void CALL(norm)(const smolq_run *run, const smolq_op *op, int32_t row)
             ss[i / 16 & 3] = CALL(fma)(v, v, ss[i / 16 & 3]);
         }
         s = CALL(all)(1.0f / smolq_sqrt(CALL(fold)(CALL(add)(CALL(add)(ss[0], ss[2]), CALL(add)(ss[1], ss[3]))) / (float)n + op->eps));
-        for (i = 0; i < n; i += 16) {
-            int32_t some = n - i < 16 ? n - i : 16;
+        for (i = 0; i + 16 <= n; i += 16) {
+            lanes v = CALL(mul)(CALL(mul)(CALL(load)(x + i), s), CALL(load)(op->w + i));
+            CALL(store)(y + i, op->add ? CALL(add)(CALL(load)(y + i), v) : v);
+        }
+        if (i < n) {
+            int32_t some = n - i;
             lanes v = CALL(mul)(CALL(mul)(CALL(load_some)(x + i, some), s), CALL(load_some)(op->w + i, some));
             if (op->add) v = CALL(add)(CALL(load_some)(y + i, some), v);
             CALL(store_some)(y + i, v, some);
@@ -3423,95 +3764,233 @@ static void CALL(kv_store)(smolq_run *run, const smolq_op *op, int32_t row)
     }
 }
 
-INLINE lanes CALL(cell)(int32_t type, const uint8_t *p, int32_t i) /* numbers i..i+15 of a cell */
+/* ---- attention (rule 9) ----
+ *
+ * A unit is a KV head and as many query heads of a few neighboring tokens as share it.  They go over its keys together, block by block: a block's keys and values are
+ * made floats once for all of them, sixteen keys or 64 numbers of each value at a time, so that these stay in the first-level cache. */
+
+enum { CALL(QUERIES) = 64, CALL(CHUNK) = 64 };
+
+typedef struct CALL(query) { /* one query head of one token */
+    const float *q;
+    float       *out;        /* weighted values of the blocks so far, divided at the end */
+    float        scale, best, total; /* of the blocks so far */
+    int32_t      begin, end;         /* the positions that it sees */
+    int32_t      first, last;        /* of these in the block at hand, from its begin on; none: first == last */
+} CALL(query);
+
+typedef struct CALL(attending) {
+    float          keys[16 * SMOLQ__CPU_HEAD], values[SMOLQ__CPU_KEYS * CALL(CHUNK)], p[CALL(QUERIES)][SMOLQ__CPU_KEYS];
+    float          keep[CALL(QUERIES)], take[CALL(QUERIES)]; /* weights of the blocks so far, -1 if there are none, and of this one */
+    float          best[CALL(QUERIES)], total[CALL(QUERIES)]; /* of this one */
+    CALL(query)    query[CALL(QUERIES)];
+    int32_t        n_queries, n, some; /* numbers of a head; some of them */
+} CALL(attending);
+
+INLINE void CALL(unpack_cell)(int32_t type, const uint8_t *p, int32_t from, int32_t n, float *to, int32_t step)
 {
-    if (type == SMOLQ_TYPE_F16) return CALL(half)(p + 2 * i);
-    if (type == SMOLQ_TYPE_F32) return CALL(load)((const float *)(const void *)p + i);
-    p += i / 32 * 34;
-    return CALL(mul)(CALL(all)(CALL(half1)(p)), CALL(bytes)((const int8_t *)p + 2 + i % 32));
+    int32_t i;
+    for (i = 0; i < n; i += 16, to += step) {
+        int32_t at = from + i;
+        lanes v;
+        if (type == SMOLQ_TYPE_F16) v = CALL(half)(p + 2 * at);
+        else if (type == SMOLQ_TYPE_F32) v = CALL(load)((const float *)(const void *)p + at);
+        else v = CALL(mul)(CALL(all)(CALL(half1)(p + at / 32 * 34)), CALL(bytes)((const int8_t *)p + at / 32 * 34 + 2 + at % 32));
+        CALL(store)(to, v);
+    }
+}
+/* n numbers, from `from` on, of the cells of positions [begin, end): to [][n], or [n / 16][16][16] of sixteen keys. */
+static void CALL(unpack_cells)(const smolq_kv_layer *kv, const uint8_t *head, int32_t begin, int32_t end, int32_t from, int32_t n, float *to, int32_t keys)
+{
+    int32_t step = keys ? 256 : 16;
+    for (; begin < end; begin++, to += keys ? 16 : n) {
+        const uint8_t *p = head + (uint64_t)(begin % kv->n_cells) * kv->head_row_bytes;
+        if (kv->type == SMOLQ_TYPE_F16) CALL(unpack_cell)(SMOLQ_TYPE_F16, p, from, n, to, step);
+        else if (kv->type == SMOLQ_TYPE_F32) CALL(unpack_cell)(SMOLQ_TYPE_F32, p, from, n, to, step);
+        else CALL(unpack_cell)(SMOLQ_TYPE_Q8_0, p, from, n, to, step);
+    }
 }
 
-/* Rule 9 for all query heads that share a KV head, for one token: each cell is read once for them. */
-INLINE void CALL(attend)(const smolq_run *run, const smolq_op *op, int32_t row, int32_t head_kv, int32_t type)
+/* Scores of a query and sixteen keys. */
+INLINE void CALL(scores)(const float *q, const float *keys, int32_t n, float scale, float *s)
 {
-    enum { GROUP = 8 };
-    const smolq_kv_layer *kv = &run->kv[row][op->layer];
-    int32_t n = op->n, group = op->n_head / op->n_head_kv, some, g0, g, k, d;
-    uint64_t head_at = (uint64_t)head_kv * (uint64_t)kv->n_cells * kv->head_row_bytes;
-    float scale = op->heated ? smolq_mul(op->scale, *(const float *)(const void *)smolq_row(run, SMOLQ_BUF_HEAT, row)) : op->scale;
-    int32_t end = run->position[row] + 1, begin = op->window && end > op->window ? end - op->window : 0, block;
-    for (g0 = 0; g0 < group; g0 += GROUP) {
-        const float *q = (const float *)(const void *)smolq_row(run, SMOLQ_BUF_Q, row) + (size_t)(head_kv * group + g0) * (size_t)n;
-        float *out = (float *)(void *)smolq_row(run, SMOLQ_BUF_ATT, row) + (size_t)(head_kv * group + g0) * (size_t)n;
-        float best[GROUP], total[GROUP], p[GROUP][SMOLQ__CPU_KEYS], o[GROUP][SMOLQ__CPU_HEAD];
-        some = group - g0 < GROUP ? group - g0 : GROUP;
-        for (block = begin - begin % SMOLQ__CPU_KEYS; block < end; block += SMOLQ__CPU_KEYS) {
-            int32_t first = block > begin ? 0 : begin - block, last = end - block < SMOLQ__CPU_KEYS ? end - block : SMOLQ__CPU_KEYS;
-            float block_best[GROUP], block_total[GROUP];
-            for (k = first; k < last; k++) {
-                const uint8_t *key = kv->k + head_at + (uint64_t)((block + k) % kv->n_cells) * kv->head_row_bytes;
-                lanes acc[GROUP];
-                for (g = 0; g < some; g++) acc[g] = CALL(zero)();
-                for (d = 0; d < n; d += 16) {
-                    lanes v = CALL(cell)(type, key, d);
-                    for (g = 0; g < some; g++) acc[g] = CALL(fma)(CALL(load)(q + g * n + d), v, acc[g]);
-                }
-                for (g = 0; g < some; g++) p[g][k] = smolq_cap(smolq_mul(CALL(fold)(acc[g]), scale), op->cap);
-            }
-            for (g = 0; g < some; g++) {
-                lanes sum = CALL(zero)();
-                block_best[g] = p[g][first];
-                for (k = first; k < last; k++) block_best[g] = p[g][k] > block_best[g] ? p[g][k] : block_best[g];
-                for (k = 0; k < SMOLQ__CPU_KEYS; k++)
-                    if (k < first || k >= last) p[g][k] = smolq_from_bits(0xff800000u); /* -infinity: e^that is 0 */
-                for (k = 0; k < SMOLQ__CPU_KEYS; k += 16) {
-                    lanes e = CALL(exp)(CALL(sub)(CALL(load)(p[g] + k), CALL(all)(block_best[g])));
-                    CALL(store)(p[g] + k, e);
-                    sum = CALL(add)(sum, e);
-                }
-                block_total[g] = CALL(fold)(sum);
-                for (d = 0; d < n; d += 16) CALL(store)(o[g] + d, CALL(zero)());
-            }
-            for (k = first; k < last; k++) {
-                const uint8_t *value = kv->v + head_at + (uint64_t)((block + k) % kv->n_cells) * kv->head_row_bytes;
-                for (d = 0; d < n; d += 16) {
-                    lanes v = CALL(cell)(type, value, d);
-                    for (g = 0; g < some; g++) CALL(store)(o[g] + d, CALL(fma)(CALL(all)(p[g][k]), v, CALL(load)(o[g] + d)));
-                }
-            }
-            for (g = 0; g < some; g++) {
-                if (block <= begin) {
-                    best[g] = block_best[g];
-                    total[g] = block_total[g];
-                    memcpy(out + g * n, o[g], (size_t)n * sizeof *out);
-                } else {
-                    float new_best = block_best[g] > best[g] ? block_best[g] : best[g], keep = smolq_exp(best[g] - new_best), take = smolq_exp(block_best[g] - new_best);
-                    total[g] = CALL(fma1)(total[g], keep, smolq_mul(block_total[g], take));
-                    for (d = 0; d < n; d += 16)
-                        CALL(store)(out + g * n + d, CALL(fma)(CALL(load)(out + g * n + d), CALL(all)(keep), CALL(mul)(CALL(load)(o[g] + d), CALL(all)(take))));
-                    best[g] = new_best;
-                }
-            }
+    int32_t i, k, d;
+    lanes x[CALL(FOLDS)];
+    for (i = 0; i < 16; i += CALL(FOLDS)) {
+        UNROLL for (k = 0; k < CALL(FOLDS); k++) x[k] = CALL(zero)();
+        for (d = 0; d < n; d += 16) {
+            lanes v = CALL(load)(q + d);
+            UNROLL for (k = 0; k < CALL(FOLDS); k++) x[k] = CALL(fma)(v, CALL(load)(keys + d * 16 + (i + k) * 16), x[k]);
         }
-        for (g = 0; g < some; g++) {
-            float divide;
-            if (op->w) {
-                float sink = op->w[head_kv * group + g0 + g], new_best = sink > best[g] ? sink : best[g], keep = smolq_exp(best[g] - new_best);
-                divide = keep / CALL(fma1)(total[g], keep, smolq_exp(sink - new_best));
-            } else {
-                divide = 1.0f / total[g];
-            }
-            for (d = 0; d < n; d += 16) CALL(store)(out + g * n + d, CALL(mul)(CALL(load)(out + g * n + d), CALL(all)(divide)));
+        CALL(folds)(x, s + i);
+    }
+    CALL(store)(s, CALL(mul)(CALL(load)(s), CALL(all)(scale)));
+}
+
+/* Adds p[k] * values[k][...] for the keys of the block that `some` queries (one or four with the same keys) have, VECTORS * 16 numbers of each, to what is there. */
+INLINE void CALL(weigh)(CALL(attending) *a, int32_t at, int32_t n_queries, int32_t n_vectors, int32_t stride, const float *values, int32_t d)
+{
+    CALL(query) *query = a->query + at;
+    lanes o[4][CALL(VECTORS)];
+    int32_t k, i, j;
+    UNROLL for (i = 0; i < n_queries; i++)
+        UNROLL for (j = 0; j < n_vectors; j++) o[i][j] = CALL(zero)();
+    for (k = query->first; k < query->last; k++) {
+        lanes p[4];
+        UNROLL for (i = 0; i < n_queries; i++) p[i] = CALL(all)(a->p[at + i][k]);
+        UNROLL for (j = 0; j < n_vectors; j++) {
+            lanes v = CALL(load)(values + k * stride + j * 16);
+            UNROLL for (i = 0; i < n_queries; i++) o[i][j] = CALL(fma)(p[i], v, o[i][j]);
+        }
+    }
+    UNROLL for (i = 0; i < n_queries; i++)
+        UNROLL for (j = 0; j < n_vectors; j++) {
+            float *out = query[i].out + d + j * 16;
+            if (a->keep[at + i] < 0) CALL(store)(out, o[i][j]); /* its first block */
+            else CALL(store)(out, CALL(fma)(CALL(load)(out), CALL(all)(a->keep[at + i]), CALL(mul)(o[i][j], CALL(all)(a->take[at + i]))));
+        }
+}
+INLINE void CALL(weigh_some)(CALL(attending) *a, int32_t at, int32_t n_queries, int32_t stride, int32_t d)
+{
+    int32_t j = 0;
+    for (; j + CALL(VECTORS) * 16 <= stride; j += CALL(VECTORS) * 16) CALL(weigh)(a, at, n_queries, CALL(VECTORS), stride, a->values + j, d + j);
+    for (; j < stride; j += 16) CALL(weigh)(a, at, n_queries, 1, stride, a->values + j, d + j);
+}
+
+/* The numerators of a query in this block, their best score and sum. */
+static void CALL(numerators)(CALL(attending) *a, int32_t i, float cap)
+{
+    const CALL(query) *query = &a->query[i];
+    float *p = a->p[i];
+    lanes most, sum = CALL(zero)(), best;
+    int32_t k;
+    if (cap != 0)
+        for (k = query->first; k < query->last; k++) p[k] = smolq_cap(p[k], cap);
+    for (k = 0; k < query->first; k++) p[k] = smolq_from_bits(0xff800000u); /* -infinity: e^that is 0 */
+    for (k = query->last; k < SMOLQ__CPU_KEYS; k++) p[k] = smolq_from_bits(0xff800000u);
+    most = CALL(load)(p);
+    UNROLL for (k = 16; k < SMOLQ__CPU_KEYS; k += 16) most = CALL(max)(most, CALL(load)(p + k));
+    a->best[i] = CALL(most)(most);
+    best = CALL(all)(a->best[i]);
+    UNROLL for (k = 0; k < SMOLQ__CPU_KEYS; k += 16) {
+        lanes e = CALL(exp)(CALL(sub)(CALL(load)(p + k), best));
+        CALL(store)(p + k, e);
+        sum = CALL(add)(sum, e);
+    }
+    a->total[i] = CALL(fold)(sum);
+}
+
+/* Takes the block's numerators into account; its values follow. */
+static void CALL(merge)(CALL(attending) *a, int32_t block)
+{
+    int32_t i;
+    for (i = 0; i < a->n_queries; i++) {
+        float best = a->query[i].best, new_best = a->best[i] > best ? a->best[i] : best;
+        a->keep[i] = best - new_best; /* of the first block, or of none, never used */
+        a->take[i] = a->best[i] - new_best;
+    }
+    for (i = 0; i < a->n_queries; i += 16) {
+        CALL(store)(a->keep + i, CALL(exp)(CALL(load)(a->keep + i)));
+        CALL(store)(a->take + i, CALL(exp)(CALL(load)(a->take + i)));
+    }
+    for (i = 0; i < a->n_queries; i++) {
+        CALL(query) *query = &a->query[i];
+        if (query->first == query->last) continue;
+        if (query->begin >= block) {
+            a->keep[i] = -1;
+            query->total = a->total[i];
+            query->best = a->best[i];
+        } else {
+            query->total = CALL(fma1)(query->total, a->keep[i], smolq_mul(a->total[i], a->take[i]));
+            if (a->best[i] > query->best) query->best = a->best[i];
         }
     }
 }
 
-static void CALL(attention)(const smolq_run *run, const smolq_op *op, int32_t row, int32_t head_kv)
+/* All of a->query, which share their cells. */
+static void CALL(attend)(CALL(attending) *a, const smolq_kv_layer *kv, uint64_t head_at, float cap)
 {
-    switch (run->kv[row][op->layer].type) {
-    case SMOLQ_TYPE_F16: CALL(attend)(run, op, row, head_kv, SMOLQ_TYPE_F16); break;
-    case SMOLQ_TYPE_F32: CALL(attend)(run, op, row, head_kv, SMOLQ_TYPE_F32); break;
-    default:             CALL(attend)(run, op, row, head_kv, SMOLQ_TYPE_Q8_0); break;
+    int32_t begin = a->query[0].begin, end = 0, block, i, k, d, n = a->n;
+    for (i = 0; i < a->n_queries; i++) {
+        if (a->query[i].begin < begin) begin = a->query[i].begin;
+        if (a->query[i].end > end) end = a->query[i].end;
+    }
+    for (block = begin - begin % SMOLQ__CPU_KEYS; block < end; block += SMOLQ__CPU_KEYS) {
+        int32_t first = block > begin ? 0 : begin - block, last = end - block < SMOLQ__CPU_KEYS ? end - block : SMOLQ__CPU_KEYS;
+        for (i = 0; i < a->n_queries; i++) {
+            CALL(query) *query = &a->query[i];
+            query->first = query->begin > block ? query->begin - block : 0;
+            query->last = query->end - block < SMOLQ__CPU_KEYS ? query->end - block : SMOLQ__CPU_KEYS;
+            if (query->first >= query->last) query->first = query->last = 0;
+        }
+        for (k = first - first % 16; k < last; k += 16) {
+            int32_t from = k < first ? first : k, to = k + 16 < last ? k + 16 : last;
+            CALL(unpack_cells)(kv, kv->k + head_at, block + from, block + to, 0, n, a->keys + (from - k) * 16, 1);
+            for (i = 0; i < a->n_queries; i++)
+                if (k < a->query[i].last && k + 16 > a->query[i].first) CALL(scores)(a->query[i].q, a->keys, n, a->query[i].scale, a->p[i] + k);
+        }
+        for (i = 0; i < a->n_queries; i++)
+            if (a->query[i].first < a->query[i].last) CALL(numerators)(a, i, cap);
+        CALL(merge)(a, block);
+        for (d = 0; d < n; d += CALL(CHUNK)) {
+            int32_t some = n - d < CALL(CHUNK) ? n - d : CALL(CHUNK);
+            CALL(unpack_cells)(kv, kv->v + head_at, block + first, block + last, d, some, a->values + first * some, 0);
+            for (i = 0; i < a->n_queries;) {
+                const CALL(query) *query = &a->query[i];
+                int32_t alike = 1;
+                while (alike < 4 && i + alike < a->n_queries && query[alike].first == query->first && query[alike].last == query->last) alike++;
+                if (alike < 4) alike = 1;
+                if (query->first < query->last) {
+                    if (alike == 4) CALL(weigh_some)(a, i, 4, some, d);
+                    else CALL(weigh_some)(a, i, 1, some, d);
+                }
+                i += alike;
+            }
+        }
+    }
+}
+
+/* So many tokens share a unit. */
+INLINE int32_t CALL(tokens_of)(const smolq_op *op)
+{
+    int32_t n = CALL(QUERIES) * op->n_head_kv / op->n_head;
+    return n < 1 ? 1 : n > 16 ? 16 : n;
+}
+
+/* The query heads of a KV head, for the rows of a unit. */
+static void CALL(attention)(const smolq__cpu_job *job, int32_t unit, int32_t head_kv)
+{
+    const smolq_run *run = job->run;
+    const smolq_op *op = job->op;
+    int32_t row = unit * CALL(tokens_of)(op), n_rows = job->n_rows - row < CALL(tokens_of)(op) ? job->n_rows - row : CALL(tokens_of)(op);
+    uint8_t memory[sizeof(CALL(attending)) + 64];
+    CALL(attending) *a = (CALL(attending) *)(void *)(memory + (64 - (uintptr_t)memory % 64));
+    int32_t n = op->n, group = op->n_head / op->n_head_kv, all, done = 0, i, d;
+    a->n = n;
+    for (all = n_rows * group; done < all; done += a->n_queries) { /* as many as fit, of one context */
+        const smolq_kv_layer *kv = &run->kv[row + done / group][op->layer];
+        for (i = 0; i < CALL(QUERIES) && done + i < all; i++) {
+            int32_t at = row + (done + i) / group, head = head_kv * group + (done + i) % group;
+            CALL(query) *query = &a->query[i];
+            if (&run->kv[at][op->layer] != kv) break;
+            query->q = (const float *)(const void *)smolq_row(run, SMOLQ_BUF_Q, at) + (size_t)head * (size_t)n;
+            query->out = (float *)(void *)smolq_row(run, SMOLQ_BUF_ATT, at) + (size_t)head * (size_t)n;
+            query->scale = op->heated ? smolq_mul(op->scale, *(const float *)(const void *)smolq_row(run, SMOLQ_BUF_HEAT, at)) : op->scale;
+            query->end = run->position[at] + 1;
+            query->begin = op->window && query->end > op->window ? query->end - op->window : 0;
+            query->best = a->best[i] = 0;
+        }
+        a->n_queries = i;
+        CALL(attend)(a, kv, (uint64_t)head_kv * (uint64_t)kv->n_cells * kv->head_row_bytes, op->cap);
+        for (i = 0; i < a->n_queries; i++) {
+            CALL(query) *query = &a->query[i];
+            float divide = 1.0f / query->total;
+            if (op->w) {
+                float sink = op->w[head_kv * group + (done + i) % group], best = sink > query->best ? sink : query->best, keep = smolq_exp(query->best - best);
+                divide = keep / CALL(fma1)(query->total, keep, smolq_exp(sink - best));
+            }
+            for (d = 0; d < n; d += 16) CALL(store)(query->out + d, CALL(mul)(CALL(load)(query->out + d), CALL(all)(divide)));
+        }
     }
 }
 
@@ -3580,14 +4059,14 @@ static int CALL(has_kernel)(const smolq_run *run, const smolq_op *op)
     switch (op->kind) {
     case SMOLQ_OP_NORM: case SMOLQ_OP_QUANTIZE: case SMOLQ_OP_MATMUL: case SMOLQ_OP_ROPE: case SMOLQ_OP_GLU: case SMOLQ_OP_MATMUL_EXPERTS: return 1;
     case SMOLQ_OP_KV_STORE:  return op->n % 16 == 0 && run->n_rows > 0 && run->kv[0][op->layer].type != SMOLQ_TYPE_Q8_0;
-    case SMOLQ_OP_ATTENTION: return op->n % 16 == 0;
+    case SMOLQ_OP_ATTENTION: return op->n % 16 == 0 && op->n <= SMOLQ__CPU_HEAD;
     default:                 return 0;
     }
 }
 
 enum { CALL(PANEL) = 16, CALL(EXPERT_ROWS) = 64 };
 
-/* Units: of MATMUL and MATMUL_EXPERTS so many rows, of ATTENTION a token and KV head, of others a token. */
+/* Units: of MATMUL and MATMUL_EXPERTS so many rows, of ATTENTION some tokens and a KV head, of others a token. */
 static uint64_t CALL(units)(const smolq_run *run, const smolq_op *op, int32_t n_rows)
 {
     uint64_t n = 0;
@@ -3601,7 +4080,8 @@ static uint64_t CALL(units)(const smolq_run *run, const smolq_op *op, int32_t n_
         for (i = 0; i < op->n_parts; i++) n += (uint64_t)op->part[i].w->n_rows;
         return (uint64_t)n_rows * (uint64_t)run->program->n_expert_used * ((n + CALL(EXPERT_ROWS) - 1) / CALL(EXPERT_ROWS));
     }
-    return op->kind == SMOLQ_OP_ATTENTION ? (uint64_t)n_rows * (uint64_t)op->n_head_kv : (uint64_t)n_rows;
+    if (op->kind == SMOLQ_OP_ATTENTION) return (uint64_t)((n_rows + CALL(tokens_of)(op) - 1) / CALL(tokens_of)(op)) * (uint64_t)op->n_head_kv;
+    return (uint64_t)n_rows;
 }
 
 /* Panels [begin, end) over all parts. */
@@ -3669,7 +4149,7 @@ static void CALL(share)(const smolq__cpu_job *job, int32_t index)
             case SMOLQ_OP_QUANTIZE:  CALL(quantize)(job->run, op, row, job->n_rows > SMOLQ__CPU_FEW && op->n_seg == 1); break;
             case SMOLQ_OP_ROPE:      CALL(rope)(job->run, op, row); break;
             case SMOLQ_OP_KV_STORE:  CALL(kv_store)(job->run, op, row); break;
-            case SMOLQ_OP_ATTENTION: CALL(attention)(job->run, op, row / op->n_head_kv, row % op->n_head_kv); break;
+            case SMOLQ_OP_ATTENTION: CALL(attention)(job, row / op->n_head_kv, row % op->n_head_kv); break;
             case SMOLQ_OP_GLU:       CALL(glu)(job->run, op, row); break;
             default:                 CALL(experts)(job, u); break;
             }

@@ -13,9 +13,9 @@ table="
         test  | command -v clang                                    | clang                                          | the second compiler, fuzz targets
         test  | links clang -fsanitize=fuzzer,address               | clang libclang-rt-\${llvm}-dev                 | libFuzzer and the sanitizers of clang
         test  | links g++ -x c++                                    | g++                                            | smolq.h as C++
-        test  | links i686-linux-gnu-gcc                            | gcc-i686-linux-gnu libc6-dev-i386-cross        | the 32-bit build
-        test  | links x86_64-w64-mingw32-gcc                        | gcc-mingw-w64-x86-64                           | the Windows build
-        test  | links aarch64-linux-gnu-gcc                         | gcc-aarch64-linux-gnu libc6-dev-arm64-cross    | the ARM build
+        test  | links i686-linux-gnu-g++ -x c++                     | g++-i686-linux-gnu libc6-dev-i386-cross        | the 32-bit build
+        test  | links x86_64-w64-mingw32-g++ -x c++                 | g++-mingw-w64-x86-64                           | the Windows build
+        test  | links aarch64-linux-gnu-g++ -x c++                  | g++-aarch64-linux-gnu libc6-dev-arm64-cross    | the ARM build
         test  | command -v qemu-aarch64-static                      | qemu-user-static                               | running the ARM build
         test  | command -v wine                             | wine wine64                                    | running the Windows build
         test  | command -v python3                                  | python3                                        | checking that JSON is JSON
