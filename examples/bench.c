@@ -13,6 +13,8 @@
  *     peak_rss_bytes  most memory that was ever resident, the mapped file included
  *     kv_bytes        KV cache for prompt and text
  *
+ * --types instead takes no model and shows the speed of products with each tensor type: see bench_types.h.
+ *
  * -t takes a list: a row per thread count, and with --json an object per line.  The row adds the multiply-adds of the prompt's products, two
  * operations each, and what part of the control decoding reaches.  A model that fits into the caches says little about memory. */
 #define SMOLQ_IMPLEMENTATION
