@@ -13,7 +13,9 @@
  *     few tokens    a matrix row is read once for all of them.  Four or eight rows go side by side, far apart in memory, so that it sees as many streams;
  *                   blocks are unpacked in registers.
  *     many tokens   sixteen rows of 256 weights are unpacked into a panel that stays in the cache, neighboring weights of each row side by side, and all tokens pass over
- *                   it.  It holds words with AVX2, bytes with AVX-512 and its VNNI; with AMX thirty-two rows go as tiles.
+ *                   it.  It holds words with AVX2, bytes with AVX-512 and its VNNI and with NEON; with AMX thirty-two rows go as tiles.
+ *
+ * NEON comes three times: as all 64-bit processors have it, with dot products of bytes (most since 2018), and with products of matrices of bytes (most since 2021).
  * Both end in the same float steps: integers are exact, so only the order of one multiply-add per 256 (or 32) weights matters.
  *
  * Forking a process with an open device leaves the child without its threads: open another device there. */
@@ -886,10 +888,9 @@ INLINE void CALL(put_bytes)(int8_t *p, lanes x) /* to nearest even */
     int16x8_t a = vcombine_s16(vmovn_s32(vcvtnq_s32_f32(x.a)), vmovn_s32(vcvtnq_s32_f32(x.b))), b = vcombine_s16(vmovn_s32(vcvtnq_s32_f32(x.c)), vmovn_s32(vcvtnq_s32_f32(x.d)));
     vst1q_s8(p, vcombine_s8(vmovn_s16(a), vmovn_s16(b)));
 }
-INLINE float32x4_t CALL(where_less_4)(float32x4_t a, float32x4_t b, float32x4_t yes, float32x4_t no) { return vbslq_f32(vcltq_f32(a, b), yes, no); }
 INLINE lanes CALL(where_less)(lanes a, lanes b, lanes yes, lanes no)
 {
-    lanes y = { CALL(where_less_4)(a.a, b.a, yes.a, no.a), CALL(where_less_4)(a.b, b.b, yes.b, no.b), CALL(where_less_4)(a.c, b.c, yes.c, no.c), CALL(where_less_4)(a.d, b.d, yes.d, no.d) };
+    lanes y = { vbslq_f32(vcltq_f32(a.a, b.a), yes.a, no.a), vbslq_f32(vcltq_f32(a.b, b.b), yes.b, no.b), vbslq_f32(vcltq_f32(a.c, b.c), yes.c, no.c), vbslq_f32(vcltq_f32(a.d, b.d), yes.d, no.d) };
     return y;
 }
 INLINE float CALL(most)(lanes x) { return vmaxvq_f32(vmaxq_f32(vmaxq_f32(x.a, x.b), vmaxq_f32(x.c, x.d))); }
@@ -1313,7 +1314,8 @@ INLINE int32_t CALL(sum1)(int32s x)
     s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
     return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
 }
-INLINE __m256i CALL(halves4)(int32s a, int32s b, int32s c, int32s d) { return _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d)); } /* sums of first, then second halves */
+/* Sums of the four first halves, then of the second ones. */
+INLINE __m256i CALL(halves4)(int32s a, int32s b, int32s c, int32s d) { return _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d)); }
 INLINE int16_t CALL(sum_bytes)(const int8_t *p)
 {
     __m128i v = _mm_madd_epi16(_mm_maddubs_epi16(_mm_set1_epi8(1), LOAD128(p)), _mm_set1_epi16(1));
