@@ -425,7 +425,7 @@ SMOLQ_API smolq_result smolq_chat_tokenize(const smolq_vocab *vocab, const smolq
 typedef struct smolq_context_options {
     uint32_t        size;
     int32_t         n_ctx;      /* tokens; 0: the smaller of the file's and 4096 */
-    int32_t         n_batch;    /* tokens that pass through the layers at once; 0: 64.  Never changes results */
+    int32_t         n_batch;    /* tokens that pass through the layers at once; 0: 128.  Never changes results */
     int32_t         kv_type;    /* SMOLQ_KV_F16, SMOLQ_KV_F32 or SMOLQ_KV_Q8_0; 0: f16 */
     smolq_allocator allocator;  /* default: the model's */
     uint64_t        max_bytes;  /* refuse to open beyond this; 0: no limit */
@@ -1840,8 +1840,8 @@ typedef struct smolq_tensor {
     X(K)      /* keys of this batch            f32 [n_head_kv][head_dim]                        */ \
     X(V)      /* values of this batch          f32 [n_head_kv][head_dim]                        */ \
     X(ATT)    /* attention output              f32 [n_head][head_dim]                           */ \
-    X(GATE)   /* feed-forward gate, then glu   f32 [n_expert_used or 1][n_ff]                   */ \
-    X(UP)     /* feed-forward up               f32 [n_expert_used or 1][n_ff]                   */ \
+    X(GATE)   /* feed-forward gate, then gated up f32 [n_expert_used or 1][n_ff]                */ \
+    X(UP)     /* up of the chosen experts      f32 [n_expert_used][n_ff]                        */ \
     X(DOWN)   /* outputs of the chosen experts f32 [n_expert_used][n_embd]                      */ \
     X(ROUTER) /* router logits                 f32 [n_expert]                                   */ \
     X(PICKS)  /* chosen experts                int32 [n_expert_used], f32 weight [n_expert_used]*/ \
@@ -1861,12 +1861,12 @@ enum { SMOLQ_BUFFERS(SMOLQ__BUFFER_ENUM) SMOLQ_BUF_COUNT, SMOLQ_BUF_NONE = -1 };
     X(EMBED)          /* token id -> out: its row of table, unpacked, times scale                                      */ \
     X(NORM)           /* in -> out: n_seg segments of n, each RMS-normed with eps and multiplied by w [n] (+ out)      */ \
     X(QUANTIZE)       /* in -> out: n floats as int8 in groups of `group`; for experts n_seg rows of n                 */ \
-    X(MATMUL)         /* part[i].in -> part[i].out: w * in (+ bias); or out + scale * that                             */ \
+    X(MATMUL)         /* part[i].in -> part[i].out: w * in (+ bias); or added to out, or gated by it (smolq_op_part)   */ \
     X(ROPE)           /* in (Q or K), in place: rotates the first n_rot of each of n_seg heads of n; by the buffer angles */ \
     X(KV_STORE)       /* K, V -> the cache of the layer, converted to its type                                         */ \
     X(ATTENTION)      /* Q, cache -> ATT; scale, cap, window, sinks w [n_head], and HEAT if `heated`                    */ \
     X(GATHER)         /* in, in place: keeps the rows that want logits, in order                                       */ \
-    X(GLU)            /* GATE, UP -> GATE: activation(gate) * up, n values                                             */ \
+    X(GLU)            /* GATE, UP -> GATE: activation(gate) * up, n values; of experts                                 */ \
     X(ROUTE)          /* ROUTER -> PICKS: the best n_expert_used and their weights                                     */ \
     X(MATMUL_EXPERTS) /* part[i].in -> part[i].out: for each pick s: expert w * in (shared, or row s if n_seg > 1)     */ \
     X(COMBINE)        /* DOWN, PICKS -> out: adds the weighted sum of the experts' outputs, times scale                */ \
@@ -1877,7 +1877,7 @@ enum { SMOLQ_OPS(SMOLQ__OP_ENUM) SMOLQ_OP_COUNT };
 #undef SMOLQ__OP_ENUM
 
 enum { SMOLQ_ROPE_PAIRS, SMOLQ_ROPE_HALVES };             /* rotates (2i, 2i+1), or (i, i + n_rot/2) */
-enum { SMOLQ_GATE_SILU, SMOLQ_GATE_GELU, SMOLQ_GATE_OAI }; /* docs/arithmetic.md, 6 */
+enum { SMOLQ_GATE_NONE, SMOLQ_GATE_SILU, SMOLQ_GATE_GELU, SMOLQ_GATE_OAI }; /* docs/arithmetic.md, 6 */
 enum { SMOLQ_ROUTER_ALL, SMOLQ_ROUTER_CHOSEN };           /* softmax before or after the choice */
 
 typedef struct smolq_op_part {
@@ -1885,6 +1885,7 @@ typedef struct smolq_op_part {
     const float        *bias;  /* [n_rows], of experts [n_experts][n_rows], in the mapping; or NULL */
     int32_t             in, out;
     float               add;   /* 0: out = product, else out += add * product */
+    int32_t             gate;  /* SMOLQ_GATE_..., of MATMUL: out = activation(out) * product.  The part before made out, from as many rows; both go row by row */
 } smolq_op_part;
 
 typedef struct smolq_op {
@@ -6838,7 +6839,8 @@ static void smolq__norm(smolq__builder *b, int32_t in, int32_t out, int32_t add,
 typedef struct smolq__product {
     const smolq_tensor *w, *bias;
     int32_t out;
-    float   add; /* as in smolq_op_part */
+    float   add; /* this and gate as in smolq_op_part */
+    int32_t gate;
 } smolq__product;
 
 static smolq__product smolq__of(const smolq_tensor *w, const smolq_tensor *bias, int32_t out, float add)
@@ -6848,6 +6850,7 @@ static smolq__product smolq__of(const smolq_tensor *w, const smolq_tensor *bias,
     product.bias = bias;
     product.out = out;
     product.add = add;
+    product.gate = SMOLQ_GATE_NONE;
     return product;
 }
 
@@ -6878,6 +6881,7 @@ static void smolq__multiply(smolq__builder *b, int32_t kind, int32_t in, int32_t
         op->part[i].in = group == 256 ? SMOLQ_BUF_A256 : group == 32 ? SMOLQ_BUF_A32 : in;
         op->part[i].out = products[i].out;
         op->part[i].add = products[i].add;
+        op->part[i].gate = products[i].gate;
         if (products[i].out != SMOLQ_BUF_LOGITS)
             smolq__reserve_floats(b, products[i].out, (int64_t)products[i].w->n_rows * (kind == SMOLQ_OP_MATMUL_EXPERTS ? b->arch->hp.n_expert_used : 1));
     }
@@ -6980,21 +6984,14 @@ static void smolq__attention(smolq__builder *b, const smolq__layer *layer)
                         smolq__posts(family));
 }
 
-static void smolq__glu(smolq__builder *b, int32_t n)
-{
-    smolq_op *op = smolq__step(b, SMOLQ_OP_GLU, SMOLQ_BUF_UP, SMOLQ_BUF_GATE);
-    op->n = n;
-    op->gate = b->arch->family->gate;
-}
-
 static void smolq__feed_forward(smolq__builder *b, const smolq__layer *layer, int32_t in)
 {
     const smolq_tensor *t = layer->tensor;
     smolq__product gate_up[2];
     gate_up[0] = smolq__of(&t[SMOLQ__T_FFN_GATE], &t[SMOLQ__T_FFN_GATE_BIAS], SMOLQ_BUF_GATE, 0);
-    gate_up[1] = smolq__of(&t[SMOLQ__T_FFN_UP], &t[SMOLQ__T_FFN_UP_BIAS], SMOLQ_BUF_UP, 0);
+    gate_up[1] = smolq__of(&t[SMOLQ__T_FFN_UP], &t[SMOLQ__T_FFN_UP_BIAS], SMOLQ_BUF_GATE, 0);
+    gate_up[1].gate = b->arch->family->gate;
     smolq__multiply(b, SMOLQ_OP_MATMUL, in, 1, gate_up, 2);
-    smolq__glu(b, layer->n_ff);
     smolq__close_branch(b, SMOLQ_BUF_GATE, &t[SMOLQ__T_FFN_DOWN], &t[SMOLQ__T_FFN_DOWN_BIAS], &t[SMOLQ__T_FFN_POST_NORM], smolq__posts(b->arch->family));
 }
 
@@ -7006,9 +7003,9 @@ static void smolq__shared_expert(smolq__builder *b, const smolq__layer *layer, i
     smolq_op *op;
     first[0] = smolq__of(&t[SMOLQ__T_SHARED_ROUTER], NULL, SMOLQ_BUF_SHARED, 0);
     first[1] = smolq__of(&t[SMOLQ__T_SHARED_GATE], NULL, SMOLQ_BUF_GATE, 0);
-    first[2] = smolq__of(&t[SMOLQ__T_SHARED_UP], NULL, SMOLQ_BUF_UP, 0);
+    first[2] = smolq__of(&t[SMOLQ__T_SHARED_UP], NULL, SMOLQ_BUF_GATE, 0);
+    first[2].gate = b->arch->family->gate;
     smolq__multiply(b, SMOLQ_OP_MATMUL, in, 1, first, 3);
-    smolq__glu(b, b->arch->hp.n_ff_shared);
     product = smolq__of(&t[SMOLQ__T_SHARED_DOWN], NULL, SMOLQ_BUF_DOWN, 0);
     smolq__multiply(b, SMOLQ_OP_MATMUL, SMOLQ_BUF_GATE, 1, &product, 1);
     op = smolq__step(b, SMOLQ_OP_ADD_SHARED, SMOLQ_BUF_DOWN, SMOLQ_BUF_RESIDUAL);
@@ -7033,7 +7030,9 @@ static void smolq__experts(smolq__builder *b, const smolq__layer *layer, int32_t
     gate_up[0] = smolq__of(&t[SMOLQ__T_GATE_EXPERTS], &t[SMOLQ__T_GATE_EXPERTS_BIAS], SMOLQ_BUF_GATE, 0);
     gate_up[1] = smolq__of(&t[SMOLQ__T_UP_EXPERTS], &t[SMOLQ__T_UP_EXPERTS_BIAS], SMOLQ_BUF_UP, 0);
     smolq__multiply(b, SMOLQ_OP_MATMUL_EXPERTS, in, 1, gate_up, 2);
-    smolq__glu(b, hp->n_ff_expert * hp->n_expert_used);
+    op = smolq__step(b, SMOLQ_OP_GLU, SMOLQ_BUF_UP, SMOLQ_BUF_GATE);
+    op->n = hp->n_ff_expert * hp->n_expert_used;
+    op->gate = family->gate;
     product = smolq__of(&t[SMOLQ__T_DOWN_EXPERTS], &t[SMOLQ__T_DOWN_EXPERTS_BIAS], SMOLQ_BUF_DOWN, 0);
     smolq__multiply(b, SMOLQ_OP_MATMUL_EXPERTS, SMOLQ_BUF_GATE, hp->n_expert_used, &product, 1);
     op = smolq__step(b, SMOLQ_OP_COMBINE, SMOLQ_BUF_DOWN, SMOLQ_BUF_RESIDUAL);
@@ -7197,6 +7196,16 @@ static void smolq__dot_rows(const smolq_tensor *w, const uint8_t *row, const uin
     else smolq__dot_float_rows(type, row, w->n_cols, x, n_x, y);
 }
 
+/* Rule 6: activation(gate) * up. */
+static float smolq__gated(int32_t kind, float gate, float up)
+{
+    if (kind == SMOLQ_GATE_SILU) return smolq_mul(smolq_silu(gate), up);
+    if (kind == SMOLQ_GATE_GELU) return smolq_mul(smolq_gelu(gate), up);
+    gate = gate > 7.0f ? 7.0f : gate; /* OAI: gate up to 7, up within -7..7; gate * sigmoid(1.702 gate) * (up + 1) */
+    up = up > 7.0f ? 7.0f : up < -7.0f ? -7.0f : up;
+    return smolq_mul(gate / (1.0f + smolq_exp(smolq_mul(-1.702f, gate))), up + 1.0f);
+}
+
 /* Unit: one row of one part's matrix, for all tokens. */
 static void smolq__ref_matmul(smolq_run *run, const smolq_op *op, int32_t n_rows, uint64_t unit)
 {
@@ -7212,7 +7221,7 @@ static void smolq__ref_matmul(smolq_run *run, const smolq_op *op, int32_t n_rows
         for (t = 0; t < n; t++) {
             float *out = (float *)(void *)smolq_row(run, part->out, first + t) + row;
             if (part->bias) y[t] += part->bias[row];
-            *out = part->add != 0 ? smolq_fma(part->add, y[t], *out) : y[t];
+            *out = part->gate ? smolq__gated(part->gate, *out, y[t]) : part->add != 0 ? smolq_fma(part->add, y[t], *out) : y[t];
         }
     }
 }
@@ -7443,19 +7452,7 @@ static void smolq__ref_glu(smolq_run *run, const smolq_op *op, int32_t row)
     float *gate = (float *)(void *)smolq_row(run, SMOLQ_BUF_GATE, row);
     const float *up = (const float *)(const void *)smolq_row(run, SMOLQ_BUF_UP, row);
     int32_t i;
-    switch (op->gate) {
-    case SMOLQ_GATE_SILU:
-        for (i = 0; i < op->n; i++) gate[i] = smolq_mul(smolq_silu(gate[i]), up[i]);
-        break;
-    case SMOLQ_GATE_GELU:
-        for (i = 0; i < op->n; i++) gate[i] = smolq_mul(smolq_gelu(gate[i]), up[i]);
-        break;
-    default: /* OAI: gate up to 7, up within -7..7; gate * sigmoid(1.702 gate) * (up + 1) */
-        for (i = 0; i < op->n; i++) {
-            float g = gate[i] > 7.0f ? 7.0f : gate[i], u = up[i] > 7.0f ? 7.0f : up[i] < -7.0f ? -7.0f : up[i];
-            gate[i] = smolq_mul(g / (1.0f + smolq_exp(smolq_mul(-1.702f, g))), u + 1.0f);
-        }
-    }
+    for (i = 0; i < op->n; i++) gate[i] = smolq__gated(op->gate, gate[i], up[i]);
 }
 
 /* p = softmax of n numbers in place: the best first subtracted, the sum in 16 lanes. */
@@ -7914,7 +7911,7 @@ struct smolq_context {
     float         **row_logits;     /* [n_batch] */
 };
 
-enum { SMOLQ__DEFAULT_CTX = 4096, SMOLQ__DEFAULT_BATCH = 64, SMOLQ__MAX_BATCH = 4096 };
+enum { SMOLQ__DEFAULT_CTX = 4096, SMOLQ__DEFAULT_BATCH = 128, SMOLQ__MAX_BATCH = 4096 };
 
 /* ---- plan ---- */
 

@@ -2426,23 +2426,53 @@ static void CALL(rows_few)(const smolq__type *type, const uint8_t *const *w, int
 #undef ROWS_32
 #undef ROWS_K
 
-INLINE void CALL(put)(const smolq_op_part *part, float *out, int32_t row, float y)
+/* ---- where products go ---- */
+
+INLINE lanes CALL(gate)(int32_t kind, lanes g, lanes up)
 {
-    if (part->bias) y += part->bias[row];
-    out[row] = part->add != 0 ? CALL(fma1)(part->add, y, out[row]) : y;
+    if (kind == SMOLQ_GATE_SILU) return CALL(mul)(CALL(sigmoid_times)(g, CALL(sub)(CALL(zero)(), g)), up);
+    if (kind == SMOLQ_GATE_GELU) {
+        lanes u = CALL(mul)(CALL(mul)(CALL(all)(0.797884561f), g), CALL(fma)(CALL(mul)(CALL(all)(0.044715f), g), g, CALL(all)(1.0f)));
+        return CALL(mul)(CALL(sigmoid_times)(g, CALL(mul)(CALL(all)(-2.0f), u)), up);
+    }
+    g = CALL(min)(CALL(all)(7.0f), g); /* in this order a NaN stays */
+    up = CALL(max)(CALL(all)(-7.0f), CALL(min)(CALL(all)(7.0f), up));
+    return CALL(mul)(CALL(sigmoid_times)(g, CALL(mul)(CALL(all)(-1.702f), g)), CALL(add)(up, CALL(all)(1.0f)));
+}
+
+INLINE lanes CALL(joined)(const smolq_op_part *part, lanes v, lanes out) /* the product, bias added, and what out holds */
+{
+    if (part->gate) return CALL(gate)(part->gate, out, v);
+    return part->add != 0 ? CALL(fma)(CALL(all)(part->add), v, out) : v;
+}
+
+/* n <= 16 rows, `apart` from each other. */
+INLINE void CALL(put_apart)(const smolq_op_part *part, float *out, int32_t row, int32_t apart, const float *y, int32_t n)
+{
+    float v[16] = { 0 }, old[16] = { 0 };
+    int32_t r;
+    if (!part->gate && !part->bias && part->add == 0) {
+        for (r = 0; r < n; r++) out[row + r * apart] = y[r];
+        return;
+    }
+    for (r = 0; r < n; r++) {
+        v[r] = part->bias ? y[r] + part->bias[row + r * apart] : y[r];
+        old[r] = out[row + r * apart];
+    }
+    CALL(store)(v, CALL(joined)(part, CALL(load)(v), CALL(load)(old)));
+    for (r = 0; r < n; r++) out[row + r * apart] = v[r];
 }
 
 /* Sixteen rows, or n that are left. */
 INLINE void CALL(put_rows)(const smolq_op_part *part, float *out, int32_t row, const float *y, int32_t n)
 {
     lanes v = CALL(load)(y);
-    int32_t r;
     if (n < 16) {
-        for (r = 0; r < n; r++) CALL(put)(part, out, row + r, y[r]);
+        CALL(put_apart)(part, out, row, 1, y, n);
         return;
     }
     if (part->bias) v = CALL(add)(v, CALL(load)(part->bias + row));
-    CALL(store)(out + row, part->add != 0 ? CALL(fma)(CALL(all)(part->add), v, CALL(load)(out + row)) : v);
+    CALL(store)(out + row, CALL(joined)(part, v, CALL(load)(out + row)));
 }
 
 /* Rows [begin, end) of a part for up to SMOLQ__CPU_FEW tokens. */
@@ -2461,8 +2491,8 @@ static void CALL(few)(const smolq_run *run, const smolq_op_part *part, int32_t f
         }
         if (n_x == 1) CALL(rows_1)(type, w, part->w->n_cols, x, y);
         else CALL(rows_few)(type, w, part->w->n_cols, x, n_x, y);
-        for (r = 0; r < side && row + r * apart < end; r++)
-            for (t = 0; t < n_x; t++) CALL(put)(part, (float *)(void *)smolq_row(run, part->out, first_token + t), row + r * apart, y[t][r]);
+        for (r = side; row + (r - 1) * apart >= end;) r--;
+        for (t = 0; t < n_x; t++) CALL(put_apart)(part, (float *)(void *)smolq_row(run, part->out, first_token + t), row, apart, y[t], r);
     }
 }
 
@@ -2506,8 +2536,7 @@ static void CALL(many_floats)(const smolq_run *run, const smolq_op_part *part, i
         for (r = 0; r < n_rows; r += 4) {
             for (i = 0; i < 4; i++) w[i] = part->w->data + (uint64_t)(row + (r + i < n_rows ? r + i : n_rows - 1)) * part->w->row_bytes;
             CALL(rows_few)(type, w, part->w->n_cols, x, n_x, y);
-            for (i = 0; i < n_x * 4; i++)
-                if (r + i % 4 < n_rows) CALL(put)(part, (float *)(void *)smolq_row(run, part->out, t + i / 4), row + r + i % 4, y[i / 4][i % 4]);
+            for (i = 0; i < n_x; i++) CALL(put_apart)(part, (float *)(void *)smolq_row(run, part->out, t + i), row + r, 1, y[i], n_rows - r < 4 ? n_rows - r : 4);
         }
     }
 }
@@ -2969,8 +2998,34 @@ INLINE void CALL(columns)(const CALL(sixteen) *rows, int32_t at, __m512i *c)
     c[2] = _mm512_unpacklo_epi64(d, e);
     c[3] = _mm512_unpackhi_epi64(d, e);
 }
-INLINE __m512i CALL(column)(const CALL(sixteen) *rows, int32_t at) { return _mm512_i32gather_epi32(_mm512_loadu_si512(rows->at), rows->p + at, 1); } /* one dword */
+INLINE __m128i CALL(eight_words)(const uint8_t *p, const int32_t *at)
+{
+    return _mm_setr_epi16((int16_t)smolq_u16_at(p + at[0]), (int16_t)smolq_u16_at(p + at[1]), (int16_t)smolq_u16_at(p + at[2]), (int16_t)smolq_u16_at(p + at[3]),
+                          (int16_t)smolq_u16_at(p + at[4]), (int16_t)smolq_u16_at(p + at[5]), (int16_t)smolq_u16_at(p + at[6]), (int16_t)smolq_u16_at(p + at[7]));
+}
+INLINE lanes CALL(halves)(const CALL(sixteen) *rows, int32_t at) /* an f16 of each */
+{
+    return _mm512_cvtph_ps(_mm256_set_m128i(CALL(eight_words)(rows->p + at, rows->at + 8), CALL(eight_words)(rows->p + at, rows->at)));
+}
+/* What the next step reads: the next blocks of these rows, at their end the first ones of the next rows. */
+INLINE void CALL(fetch_ahead)(const CALL(sixteen) *rows, const smolq_op_part *part, int32_t n_rows, int32_t first)
+{
+    const smolq__type *type = smolq__type_of(part->w->type);
+    int32_t bytes = 256 / type->facts.block_weights * type->facts.block_bytes, r, b;
+    const char *p = (const char *)rows->p + (first + 256 < part->w->n_cols ? (uint64_t)bytes : (uint64_t)n_rows * part->w->row_bytes - (uint64_t)first / 256 * (uint64_t)bytes);
+    for (r = 0; r < 16; r++)
+        for (b = 0; b < bytes + 63; b += 64) _mm_prefetch(p + rows->at[r] + b, _MM_HINT_T0);
+}
 INLINE lanes CALL(low_halves)(__m512i x) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(x)); } /* f16 in the low words */
+INLINE lanes CALL(d_and_fifths)(const CALL(sixteen) *rows, int fifth, __m512i *bits) /* of Q5_0, or d of Q4_0 */
+{
+    __m512i x[4];
+    *bits = _mm512_setzero_si512();
+    if (!fifth) return CALL(halves)(rows, 0);
+    CALL(columns)(rows, 0, x);
+    *bits = _mm512_or_si512(_mm512_srli_epi32(x[0], 16), _mm512_slli_epi32(x[1], 16));
+    return CALL(low_halves)(x[0]);
+}
 
 
 #if !defined(SMOLQ__CPU_AMX)
@@ -3039,7 +3094,7 @@ INLINE void CALL(panel_q6_k)(CALL(panel) *panel, const CALL(sixteen) *rows)
     __m512i sc[4], a[4], b[4], h[4];
     int32_t part, g, i;
     CALL(columns)(rows, 192, sc);
-    CALL(store)(panel->d[0], CALL(low_halves)(_mm512_srli_epi32(CALL(column)(rows, 206), 16)));
+    CALL(store)(panel->d[0], CALL(halves)(rows, 208));
     UNROLL for (i = 0; i < 16; i++) _mm512_storeu_si512(panel->scale[i], _mm512_srai_epi32(_mm512_slli_epi32(sc[i / 4], (unsigned)(24 - 8 * (i % 4))), 24));
     UNROLL for (part = 0; part < 4; part++) { /* half n of the block, half s of each 32 */
         int32_t n = part >> 1, s = part & 1;
@@ -3090,7 +3145,7 @@ INLINE void CALL(panel_q8_0)(CALL(panel) *panel, int32_t b, const CALL(sixteen) 
 {
     __m512i x[8];
     int32_t i;
-    CALL(store)(panel->d[b], CALL(low_halves)(CALL(column)(rows, 0)));
+    CALL(store)(panel->d[b], CALL(halves)(rows, 0));
     CALL(columns)(rows, 2, x);
     CALL(columns)(rows, 18, x + 4);
     UNROLL for (i = 0; i < 8; i++) CALL(put_dwords)(panel, 8 * b + i, x[i]);
@@ -3098,9 +3153,9 @@ INLINE void CALL(panel_q8_0)(CALL(panel) *panel, int32_t b, const CALL(sixteen) 
 INLINE void CALL(panel_q45_0)(CALL(panel) *panel, int32_t b, const CALL(sixteen) *rows, int fifth)
 {
     const __m512i m4 = DWORDS(0x0f0f0f0f), offset = DWORDS(fifth ? 0x10101010 : 0x08080808);
-    __m512i x[4], qh = fifth ? CALL(column)(rows, 2) : _mm512_setzero_si512();
+    __m512i x[4], qh;
     int32_t i, high;
-    CALL(store)(panel->d[b], CALL(low_halves)(CALL(column)(rows, 0)));
+    CALL(store)(panel->d[b], CALL(d_and_fifths)(rows, fifth, &qh));
     CALL(columns)(rows, fifth ? 6 : 2, x);
     UNROLL for (i = 0; i < 4; i++)
         UNROLL for (high = 0; high < 2; high++) { /* weights 16 * high + 4 * i and on */
@@ -3132,9 +3187,7 @@ INLINE void CALL(panel_32)(CALL(panel) *panel, int32_t b, const CALL(sixteen) *r
 static void CALL(fill_panel)(CALL(panel) *panel, const CALL(sixteen) *rows, const smolq__type *type, int32_t n)
 {
     CALL(sixteen) at = *rows;
-    int32_t b, r, k, bytes = type->facts.block_bytes, parts = CALL(parts_32)(type->id);
-    for (r = 0; r < 16; r++)
-        for (b = 0; b < 256 / type->facts.block_weights * bytes; b += 64) _mm_prefetch((const char *)rows->p + rows->at[r] + 256 + b, _MM_HINT_T0);
+    int32_t b, k, bytes = type->facts.block_bytes, parts = CALL(parts_32)(type->id);
     if (type->facts.group == 256) {
         switch (type->id) {
         case SMOLQ_TYPE_Q4_K: CALL(panel_q45_k)(panel, rows, 0); break;
@@ -3277,6 +3330,7 @@ static void CALL(many)(const smolq_run *run, const smolq_op_part *part, int32_t 
         memset(c, 0, sizeof c);
         for (first = 0, at = 0; first < n_cols; first += 256, at += record) {
             rows.p = part->w->data + (uint64_t)row * part->w->row_bytes + (size_t)first / block * bytes;
+            CALL(fetch_ahead)(&rows, part, 16, first);
             CALL(fill_panel)(&panel, &rows, type, n_cols - first < 256 ? n_cols - first : 256);
             for (t = 0; t < n_tile; t += CALL(TOKENS)) {
                 const int32_t *x = (const int32_t *)(const void *)(smolq__cpu_record(&CALL(layout), run, part->in, (tile + t) / CALL(TOKENS)) + at);
@@ -3388,7 +3442,7 @@ INLINE void CALL(tiles_q6_k)(CALL(tiles) *t, int32_t half, const CALL(sixteen) *
     __m512i sc[4], a[4], b[4], h[4];
     int32_t part, g, i;
     CALL(columns)(rows, 192, sc);
-    CALL(store)(t->d[half][0], CALL(low_halves)(_mm512_srli_epi32(CALL(column)(rows, 206), 16)));
+    CALL(store)(t->d[half][0], CALL(halves)(rows, 208));
     UNROLL for (part = 0; part < 4; part++) { /* half n of the block, half s of each 32 */
         int32_t n = part >> 1, s = part & 1;
         CALL(columns)(rows, n * 64 + s * 16, a);
@@ -3461,7 +3515,7 @@ INLINE void CALL(tile_q8_0)(CALL(tiles) *t, int32_t half, int32_t b, const CALL(
 {
     __m512i x[8];
     int32_t i;
-    CALL(store)(t->d[half][b], CALL(low_halves)(CALL(column)(rows, 0)));
+    CALL(store)(t->d[half][b], CALL(halves)(rows, 0));
     CALL(columns)(rows, 2, x);
     CALL(columns)(rows, 18, x + 4);
     UNROLL for (i = 0; i < 8; i++) CALL(tile_of_bytes)(t->w[half][b], i, x[i]);
@@ -3475,10 +3529,10 @@ INLINE void CALL(tile_q45_0)(CALL(tiles) *t, int32_t half, int32_t b, const CALL
         0x0000, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0, 0x4100, 0x4110, 0x4120, 0x4130, 0x4140, 0x4150, 0x4160, 0x4170
     };
     const __m512i table = _mm512_loadu_si512(levels), m4 = DWORDS(0x000f000f), from_8 = DWORDS(0x00080008);
-    __m512i x[4], qh = fifth ? CALL(column)(rows, 2) : _mm512_setzero_si512();
+    __m512i x[4], qh;
     uint8_t *tile = t->w[half][b];
     int32_t i, high;
-    CALL(store)(t->d[half][b], CALL(low_halves)(CALL(column)(rows, 0)));
+    CALL(store)(t->d[half][b], CALL(d_and_fifths)(rows, fifth, &qh));
     CALL(columns)(rows, fifth ? 6 : 2, x);
     UNROLL for (i = 0; i < 4; i++)
         UNROLL for (high = 0; high < 2; high++) { /* weights e .. e+3 */
@@ -3520,9 +3574,7 @@ INLINE void CALL(tile_32)(CALL(tiles) *t, int32_t half, int32_t b, const CALL(si
 static void CALL(fill_tiles)(CALL(tiles) *t, int32_t half, const CALL(sixteen) *rows, const smolq__type *type, int32_t n)
 {
     CALL(sixteen) at = *rows;
-    int32_t b, r, bytes = type->facts.block_bytes, parts = CALL(parts_32)(type->id);
-    for (r = 0; r < 16; r++)
-        for (b = 0; b < 256 / type->facts.block_weights * bytes; b += 64) _mm_prefetch((const char *)rows->p + rows->at[r] + 512 + b, _MM_HINT_T0);
+    int32_t b, bytes = type->facts.block_bytes, parts = CALL(parts_32)(type->id);
     if (type->facts.group == 256) {
         switch (type->id) {
         case SMOLQ_TYPE_Q4_K: CALL(tiles_q45_k)(t, half, rows, 0); break;
@@ -3769,6 +3821,7 @@ static void CALL(many)(const smolq_run *run, const smolq_op_part *part, int32_t 
             int32_t length = n_cols - first < 256 ? n_cols - first : 256;
             for (half = 0; half < (type->facts.group == 256 ? halves : 2); half++) {
                 rows[half].p = part->w->data + (uint64_t)row * part->w->row_bytes + (size_t)first / block * bytes;
+                CALL(fetch_ahead)(&rows[half], part, 32, first);
                 CALL(fill_tiles)(t, half, &rows[half], type, length);
             }
             if (type->id == SMOLQ_TYPE_Q4_K || type->id == SMOLQ_TYPE_Q5_K) CALL(multiply_256)(t, x, stride, n_tiles, halves, 3, 1);
@@ -4125,18 +4178,6 @@ static void CALL(attention)(const smolq__cpu_job *job, int32_t unit, int32_t hea
     }
 }
 
-INLINE lanes CALL(gate)(int32_t kind, lanes g, lanes up)
-{
-    if (kind == SMOLQ_GATE_SILU) return CALL(mul)(CALL(sigmoid_times)(g, CALL(sub)(CALL(zero)(), g)), up);
-    if (kind == SMOLQ_GATE_GELU) {
-        lanes u = CALL(mul)(CALL(mul)(CALL(all)(0.797884561f), g), CALL(fma)(CALL(mul)(CALL(all)(0.044715f), g), g, CALL(all)(1.0f)));
-        return CALL(mul)(CALL(sigmoid_times)(g, CALL(mul)(CALL(all)(-2.0f), u)), up);
-    }
-    g = CALL(min)(CALL(all)(7.0f), g); /* in this order a NaN stays */
-    up = CALL(max)(CALL(all)(-7.0f), CALL(min)(CALL(all)(7.0f), up));
-    return CALL(mul)(CALL(sigmoid_times)(g, CALL(mul)(CALL(all)(-1.702f), g)), CALL(add)(up, CALL(all)(1.0f)));
-}
-
 static void CALL(glu)(const smolq_run *run, const smolq_op *op, int32_t row)
 {
     float *g = (float *)(void *)smolq_row(run, SMOLQ_BUF_GATE, row);
@@ -4204,7 +4245,8 @@ static uint64_t CALL(units)(const smolq_run *run, const smolq_op *op, int32_t n_
     int32_t i;
     if (!CALL(has_kernel)(run, op)) return op->kind == SMOLQ_OP_GATHER ? 1 : op->kind == SMOLQ_OP_ATTENTION ? (uint64_t)n_rows * (uint64_t)op->n_head : (uint64_t)n_rows;
     if (op->kind == SMOLQ_OP_MATMUL) {
-        for (i = 0; i < op->n_parts; i++) n += (uint64_t)(op->part[i].w->n_rows + CALL(PANEL) - 1) / CALL(PANEL);
+        for (i = 0; i < op->n_parts; i++)
+            if (!op->part[i].gate) n += (uint64_t)(op->part[i].w->n_rows + CALL(PANEL) - 1) / CALL(PANEL);
         return n_rows ? n : 0;
     }
     if (op->kind == SMOLQ_OP_MATMUL_EXPERTS) {
@@ -4215,30 +4257,33 @@ static uint64_t CALL(units)(const smolq_run *run, const smolq_op *op, int32_t n_
     return (uint64_t)n_rows;
 }
 
+/* Panels [first, last) of a part and of the one that it gates, if any. */
+static void CALL(panels)(const smolq__cpu_job *job, const smolq_op_part *part, int32_t n_parts, uint64_t begin, uint64_t end)
+{
+    int32_t first = (int32_t)begin * CALL(PANEL), last = (int32_t)end * CALL(PANEL) < part->w->n_rows ? (int32_t)end * CALL(PANEL) : part->w->n_rows, at_once = CALL(AT_ONCE) * CALL(PANEL), row, i;
+    if (job->n_rows <= SMOLQ__CPU_FEW) {
+        for (i = 0; i < n_parts; i++) CALL(few)(job->run, &part[i], 0, job->n_rows, first, last);
+        return;
+    }
+#if defined(SMOLQ__CPU_AMX)
+    SMOLQ__TILE_CONFIG(&smolq__cpu_tile_config);
+#endif
+    for (row = first; row < last; row += at_once)
+        for (i = 0; i < n_parts; i++) CALL(many)(job->run, &part[i], job->n_rows, row, last - row < at_once ? last - row : at_once);
+#if defined(SMOLQ__CPU_AMX)
+    SMOLQ__TILE_RELEASE(); /* or each switch of threads would save 8 KB */
+#endif
+}
+
 /* Panels [begin, end) over all parts. */
 static void CALL(matmul)(const smolq__cpu_job *job, uint64_t begin, uint64_t end)
 {
     const smolq_op *op = job->op;
-    int32_t i;
-    for (i = 0; i < op->n_parts && end > 0; i++) {
-        const smolq_op_part *part = &op->part[i];
-        uint64_t panels = (uint64_t)(part->w->n_rows + CALL(PANEL) - 1) / CALL(PANEL), stop = end < panels ? end : panels, p;
-        if (begin < stop) {
-            int32_t first = (int32_t)begin * CALL(PANEL), last = (int32_t)stop * CALL(PANEL) < part->w->n_rows ? (int32_t)stop * CALL(PANEL) : part->w->n_rows;
-            if (job->n_rows <= SMOLQ__CPU_FEW) CALL(few)(job->run, part, 0, job->n_rows, first, last);
-            else {
-#if defined(SMOLQ__CPU_AMX)
-                SMOLQ__TILE_CONFIG(&smolq__cpu_tile_config);
-#endif
-                for (p = begin; p < stop; p += CALL(AT_ONCE)) {
-                    int32_t row = (int32_t)p * CALL(PANEL);
-                    CALL(many)(job->run, part, job->n_rows, row, last - row < CALL(AT_ONCE) * CALL(PANEL) ? last - row : CALL(AT_ONCE) * CALL(PANEL));
-                }
-#if defined(SMOLQ__CPU_AMX)
-                SMOLQ__TILE_RELEASE(); /* or each switch of threads would save 8 KB */
-#endif
-            }
-        }
+    int32_t i, together;
+    for (i = 0; i < op->n_parts && end > 0; i += together) {
+        uint64_t panels = (uint64_t)(op->part[i].w->n_rows + CALL(PANEL) - 1) / CALL(PANEL), stop = end < panels ? end : panels;
+        together = i + 1 < op->n_parts && op->part[i + 1].gate ? 2 : 1;
+        if (begin < stop) CALL(panels)(job, &op->part[i], together, begin, stop);
         begin = begin > panels ? begin - panels : 0;
         end = end > panels ? end - panels : 0;
     }

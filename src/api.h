@@ -422,7 +422,7 @@ SMOLQ_API smolq_result smolq_chat_tokenize(const smolq_vocab *vocab, const smolq
 typedef struct smolq_context_options {
     uint32_t        size;
     int32_t         n_ctx;      /* tokens; 0: the smaller of the file's and 4096 */
-    int32_t         n_batch;    /* tokens that pass through the layers at once; 0: 64.  Never changes results */
+    int32_t         n_batch;    /* tokens that pass through the layers at once; 0: 128.  Never changes results */
     int32_t         kv_type;    /* SMOLQ_KV_F16, SMOLQ_KV_F32 or SMOLQ_KV_Q8_0; 0: f16 */
     smolq_allocator allocator;  /* default: the model's */
     uint64_t        max_bytes;  /* refuse to open beyond this; 0: no limit */

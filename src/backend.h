@@ -27,8 +27,8 @@ typedef struct smolq_tensor {
     X(K)      /* keys of this batch            f32 [n_head_kv][head_dim]                        */ \
     X(V)      /* values of this batch          f32 [n_head_kv][head_dim]                        */ \
     X(ATT)    /* attention output              f32 [n_head][head_dim]                           */ \
-    X(GATE)   /* feed-forward gate, then glu   f32 [n_expert_used or 1][n_ff]                   */ \
-    X(UP)     /* feed-forward up               f32 [n_expert_used or 1][n_ff]                   */ \
+    X(GATE)   /* feed-forward gate, then gated up f32 [n_expert_used or 1][n_ff]                */ \
+    X(UP)     /* up of the chosen experts      f32 [n_expert_used][n_ff]                        */ \
     X(DOWN)   /* outputs of the chosen experts f32 [n_expert_used][n_embd]                      */ \
     X(ROUTER) /* router logits                 f32 [n_expert]                                   */ \
     X(PICKS)  /* chosen experts                int32 [n_expert_used], f32 weight [n_expert_used]*/ \
@@ -48,12 +48,12 @@ enum { SMOLQ_BUFFERS(SMOLQ__BUFFER_ENUM) SMOLQ_BUF_COUNT, SMOLQ_BUF_NONE = -1 };
     X(EMBED)          /* token id -> out: its row of table, unpacked, times scale                                      */ \
     X(NORM)           /* in -> out: n_seg segments of n, each RMS-normed with eps and multiplied by w [n] (+ out)      */ \
     X(QUANTIZE)       /* in -> out: n floats as int8 in groups of `group`; for experts n_seg rows of n                 */ \
-    X(MATMUL)         /* part[i].in -> part[i].out: w * in (+ bias); or out + scale * that                             */ \
+    X(MATMUL)         /* part[i].in -> part[i].out: w * in (+ bias); or added to out, or gated by it (smolq_op_part)   */ \
     X(ROPE)           /* in (Q or K), in place: rotates the first n_rot of each of n_seg heads of n; by the buffer angles */ \
     X(KV_STORE)       /* K, V -> the cache of the layer, converted to its type                                         */ \
     X(ATTENTION)      /* Q, cache -> ATT; scale, cap, window, sinks w [n_head], and HEAT if `heated`                    */ \
     X(GATHER)         /* in, in place: keeps the rows that want logits, in order                                       */ \
-    X(GLU)            /* GATE, UP -> GATE: activation(gate) * up, n values                                             */ \
+    X(GLU)            /* GATE, UP -> GATE: activation(gate) * up, n values; of experts                                 */ \
     X(ROUTE)          /* ROUTER -> PICKS: the best n_expert_used and their weights                                     */ \
     X(MATMUL_EXPERTS) /* part[i].in -> part[i].out: for each pick s: expert w * in (shared, or row s if n_seg > 1)     */ \
     X(COMBINE)        /* DOWN, PICKS -> out: adds the weighted sum of the experts' outputs, times scale                */ \
@@ -64,7 +64,7 @@ enum { SMOLQ_OPS(SMOLQ__OP_ENUM) SMOLQ_OP_COUNT };
 #undef SMOLQ__OP_ENUM
 
 enum { SMOLQ_ROPE_PAIRS, SMOLQ_ROPE_HALVES };             /* rotates (2i, 2i+1), or (i, i + n_rot/2) */
-enum { SMOLQ_GATE_SILU, SMOLQ_GATE_GELU, SMOLQ_GATE_OAI }; /* docs/arithmetic.md, 6 */
+enum { SMOLQ_GATE_NONE, SMOLQ_GATE_SILU, SMOLQ_GATE_GELU, SMOLQ_GATE_OAI }; /* docs/arithmetic.md, 6 */
 enum { SMOLQ_ROUTER_ALL, SMOLQ_ROUTER_CHOSEN };           /* softmax before or after the choice */
 
 typedef struct smolq_op_part {
@@ -72,6 +72,7 @@ typedef struct smolq_op_part {
     const float        *bias;  /* [n_rows], of experts [n_experts][n_rows], in the mapping; or NULL */
     int32_t             in, out;
     float               add;   /* 0: out = product, else out += add * product */
+    int32_t             gate;  /* SMOLQ_GATE_..., of MATMUL: out = activation(out) * product.  The part before made out, from as many rows; both go row by row */
 } smolq_op_part;
 
 typedef struct smolq_op {

@@ -29,7 +29,7 @@ struct smolq_context {
     float         **row_logits;     /* [n_batch] */
 };
 
-enum { SMOLQ__DEFAULT_CTX = 4096, SMOLQ__DEFAULT_BATCH = 64, SMOLQ__MAX_BATCH = 4096 };
+enum { SMOLQ__DEFAULT_CTX = 4096, SMOLQ__DEFAULT_BATCH = 128, SMOLQ__MAX_BATCH = 4096 };
 
 /* ---- plan ---- */
 

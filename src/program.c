@@ -53,7 +53,8 @@ static void smolq__norm(smolq__builder *b, int32_t in, int32_t out, int32_t add,
 typedef struct smolq__product {
     const smolq_tensor *w, *bias;
     int32_t out;
-    float   add; /* as in smolq_op_part */
+    float   add; /* this and gate as in smolq_op_part */
+    int32_t gate;
 } smolq__product;
 
 static smolq__product smolq__of(const smolq_tensor *w, const smolq_tensor *bias, int32_t out, float add)
@@ -63,6 +64,7 @@ static smolq__product smolq__of(const smolq_tensor *w, const smolq_tensor *bias,
     product.bias = bias;
     product.out = out;
     product.add = add;
+    product.gate = SMOLQ_GATE_NONE;
     return product;
 }
 
@@ -93,6 +95,7 @@ static void smolq__multiply(smolq__builder *b, int32_t kind, int32_t in, int32_t
         op->part[i].in = group == 256 ? SMOLQ_BUF_A256 : group == 32 ? SMOLQ_BUF_A32 : in;
         op->part[i].out = products[i].out;
         op->part[i].add = products[i].add;
+        op->part[i].gate = products[i].gate;
         if (products[i].out != SMOLQ_BUF_LOGITS)
             smolq__reserve_floats(b, products[i].out, (int64_t)products[i].w->n_rows * (kind == SMOLQ_OP_MATMUL_EXPERTS ? b->arch->hp.n_expert_used : 1));
     }
@@ -195,21 +198,14 @@ static void smolq__attention(smolq__builder *b, const smolq__layer *layer)
                         smolq__posts(family));
 }
 
-static void smolq__glu(smolq__builder *b, int32_t n)
-{
-    smolq_op *op = smolq__step(b, SMOLQ_OP_GLU, SMOLQ_BUF_UP, SMOLQ_BUF_GATE);
-    op->n = n;
-    op->gate = b->arch->family->gate;
-}
-
 static void smolq__feed_forward(smolq__builder *b, const smolq__layer *layer, int32_t in)
 {
     const smolq_tensor *t = layer->tensor;
     smolq__product gate_up[2];
     gate_up[0] = smolq__of(&t[SMOLQ__T_FFN_GATE], &t[SMOLQ__T_FFN_GATE_BIAS], SMOLQ_BUF_GATE, 0);
-    gate_up[1] = smolq__of(&t[SMOLQ__T_FFN_UP], &t[SMOLQ__T_FFN_UP_BIAS], SMOLQ_BUF_UP, 0);
+    gate_up[1] = smolq__of(&t[SMOLQ__T_FFN_UP], &t[SMOLQ__T_FFN_UP_BIAS], SMOLQ_BUF_GATE, 0);
+    gate_up[1].gate = b->arch->family->gate;
     smolq__multiply(b, SMOLQ_OP_MATMUL, in, 1, gate_up, 2);
-    smolq__glu(b, layer->n_ff);
     smolq__close_branch(b, SMOLQ_BUF_GATE, &t[SMOLQ__T_FFN_DOWN], &t[SMOLQ__T_FFN_DOWN_BIAS], &t[SMOLQ__T_FFN_POST_NORM], smolq__posts(b->arch->family));
 }
 
@@ -221,9 +217,9 @@ static void smolq__shared_expert(smolq__builder *b, const smolq__layer *layer, i
     smolq_op *op;
     first[0] = smolq__of(&t[SMOLQ__T_SHARED_ROUTER], NULL, SMOLQ_BUF_SHARED, 0);
     first[1] = smolq__of(&t[SMOLQ__T_SHARED_GATE], NULL, SMOLQ_BUF_GATE, 0);
-    first[2] = smolq__of(&t[SMOLQ__T_SHARED_UP], NULL, SMOLQ_BUF_UP, 0);
+    first[2] = smolq__of(&t[SMOLQ__T_SHARED_UP], NULL, SMOLQ_BUF_GATE, 0);
+    first[2].gate = b->arch->family->gate;
     smolq__multiply(b, SMOLQ_OP_MATMUL, in, 1, first, 3);
-    smolq__glu(b, b->arch->hp.n_ff_shared);
     product = smolq__of(&t[SMOLQ__T_SHARED_DOWN], NULL, SMOLQ_BUF_DOWN, 0);
     smolq__multiply(b, SMOLQ_OP_MATMUL, SMOLQ_BUF_GATE, 1, &product, 1);
     op = smolq__step(b, SMOLQ_OP_ADD_SHARED, SMOLQ_BUF_DOWN, SMOLQ_BUF_RESIDUAL);
@@ -248,7 +244,9 @@ static void smolq__experts(smolq__builder *b, const smolq__layer *layer, int32_t
     gate_up[0] = smolq__of(&t[SMOLQ__T_GATE_EXPERTS], &t[SMOLQ__T_GATE_EXPERTS_BIAS], SMOLQ_BUF_GATE, 0);
     gate_up[1] = smolq__of(&t[SMOLQ__T_UP_EXPERTS], &t[SMOLQ__T_UP_EXPERTS_BIAS], SMOLQ_BUF_UP, 0);
     smolq__multiply(b, SMOLQ_OP_MATMUL_EXPERTS, in, 1, gate_up, 2);
-    smolq__glu(b, hp->n_ff_expert * hp->n_expert_used);
+    op = smolq__step(b, SMOLQ_OP_GLU, SMOLQ_BUF_UP, SMOLQ_BUF_GATE);
+    op->n = hp->n_ff_expert * hp->n_expert_used;
+    op->gate = family->gate;
     product = smolq__of(&t[SMOLQ__T_DOWN_EXPERTS], &t[SMOLQ__T_DOWN_EXPERTS_BIAS], SMOLQ_BUF_DOWN, 0);
     smolq__multiply(b, SMOLQ_OP_MATMUL_EXPERTS, SMOLQ_BUF_GATE, hp->n_expert_used, &product, 1);
     op = smolq__step(b, SMOLQ_OP_COMBINE, SMOLQ_BUF_DOWN, SMOLQ_BUF_RESIDUAL);

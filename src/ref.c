@@ -88,6 +88,16 @@ static void smolq__dot_rows(const smolq_tensor *w, const uint8_t *row, const uin
     else smolq__dot_float_rows(type, row, w->n_cols, x, n_x, y);
 }
 
+/* Rule 6: activation(gate) * up. */
+static float smolq__gated(int32_t kind, float gate, float up)
+{
+    if (kind == SMOLQ_GATE_SILU) return smolq_mul(smolq_silu(gate), up);
+    if (kind == SMOLQ_GATE_GELU) return smolq_mul(smolq_gelu(gate), up);
+    gate = gate > 7.0f ? 7.0f : gate; /* OAI: gate up to 7, up within -7..7; gate * sigmoid(1.702 gate) * (up + 1) */
+    up = up > 7.0f ? 7.0f : up < -7.0f ? -7.0f : up;
+    return smolq_mul(gate / (1.0f + smolq_exp(smolq_mul(-1.702f, gate))), up + 1.0f);
+}
+
 /* Unit: one row of one part's matrix, for all tokens. */
 static void smolq__ref_matmul(smolq_run *run, const smolq_op *op, int32_t n_rows, uint64_t unit)
 {
@@ -103,7 +113,7 @@ static void smolq__ref_matmul(smolq_run *run, const smolq_op *op, int32_t n_rows
         for (t = 0; t < n; t++) {
             float *out = (float *)(void *)smolq_row(run, part->out, first + t) + row;
             if (part->bias) y[t] += part->bias[row];
-            *out = part->add != 0 ? smolq_fma(part->add, y[t], *out) : y[t];
+            *out = part->gate ? smolq__gated(part->gate, *out, y[t]) : part->add != 0 ? smolq_fma(part->add, y[t], *out) : y[t];
         }
     }
 }
@@ -334,19 +344,7 @@ static void smolq__ref_glu(smolq_run *run, const smolq_op *op, int32_t row)
     float *gate = (float *)(void *)smolq_row(run, SMOLQ_BUF_GATE, row);
     const float *up = (const float *)(const void *)smolq_row(run, SMOLQ_BUF_UP, row);
     int32_t i;
-    switch (op->gate) {
-    case SMOLQ_GATE_SILU:
-        for (i = 0; i < op->n; i++) gate[i] = smolq_mul(smolq_silu(gate[i]), up[i]);
-        break;
-    case SMOLQ_GATE_GELU:
-        for (i = 0; i < op->n; i++) gate[i] = smolq_mul(smolq_gelu(gate[i]), up[i]);
-        break;
-    default: /* OAI: gate up to 7, up within -7..7; gate * sigmoid(1.702 gate) * (up + 1) */
-        for (i = 0; i < op->n; i++) {
-            float g = gate[i] > 7.0f ? 7.0f : gate[i], u = up[i] > 7.0f ? 7.0f : up[i] < -7.0f ? -7.0f : up[i];
-            gate[i] = smolq_mul(g / (1.0f + smolq_exp(smolq_mul(-1.702f, g))), u + 1.0f);
-        }
-    }
+    for (i = 0; i < op->n; i++) gate[i] = smolq__gated(op->gate, gate[i], up[i]);
 }
 
 /* p = softmax of n numbers in place: the best first subtracted, the sum in 16 lanes. */

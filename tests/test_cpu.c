@@ -350,6 +350,36 @@ static void products_of_parts(void)
     }
 }
 
+/* A part that gates the one before it, in front of another part or behind one. */
+static void products_gated(void)
+{
+    int round, i;
+    for (round = 0; round < 72; round++) {
+        int32_t n_tokens = token_counts[round % 6], n_cols = round % 2 ? 256 : 512, n_rows = 1 + round % 5 * 17, other = round / 2 % 3, kind = SMOLQ_GATE_SILU + round % 3;
+        bed *b = new_bed(n_tokens);
+        const smolq_tensor *w[3];
+        smolq_op *op;
+        int groups = 0;
+        for (i = 0; i < 3; i++) {
+            int type = build_types[build_random(&b->rng) % BUILD_N_TYPES].id;
+            w[i] = add_tensor(b, type, n_cols, i < 2 ? n_rows : 5, 1);
+            groups |= group_of(type);
+        }
+        add_float_buffer(b, SMOLQ_BUF_GATE, n_rows);
+        add_float_buffer(b, SMOLQ_BUF_K, 5);
+        add_float_buffer(b, SMOLQ_BUF_NORMED, n_cols);
+        for (i = 32; i <= 256; i *= 8)
+            if (groups & i) add_quantize(b, SMOLQ_BUF_NORMED, n_cols, 1, i);
+        op = add_op(b, SMOLQ_OP_MATMUL, SMOLQ_BUF_NONE, SMOLQ_BUF_NONE);
+        if (other == 1) add_part(op, w[2], NULL, SMOLQ_BUF_NORMED, SMOLQ_BUF_K, 0);
+        for (i = 0; i < 2; i++) add_part(op, w[i], round % 4 ? NULL : add_floats(b, n_rows, 0.5, 0), SMOLQ_BUF_NORMED, SMOLQ_BUF_GATE, 0);
+        op->part[op->n_parts - 1].gate = kind;
+        if (other == 2) add_part(op, w[2], NULL, SMOLQ_BUF_NORMED, SMOLQ_BUF_K, 0);
+        run_bed(b, "%d rows of %s gated by %s, gate %d, %d columns, %d tokens", (int)n_rows, build_type_of(w[1]->type)->name, build_type_of(w[0]->type)->name, (int)kind, (int)n_cols,
+                (int)n_tokens);
+    }
+}
+
 static void products_of_experts(void)
 {
     enum { N_EXPERTS = 5, N_USED = 2 };
@@ -1166,6 +1196,7 @@ int main(int argc, char **argv)
         { "isa and threads are checked and reported", options_of_a_device },
         { "products: every type, shape and number of tokens", products },
         { "products: parts of three types", products_of_parts },
+        { "products: gated parts", products_gated },
         { "products: experts", products_of_experts },
         { "norm", norms },
         { "quantize", quantizing },

@@ -692,7 +692,7 @@ static void windows_take_less_memory(void)
             REQUIRE(windowed_open(&w, &spec, kvs[k].kv_type), "%s: %s", spec.family, w.err.text);
             naive_parse(&parsed, w.file, 1 << 30);
             for (s = 0; s < 6; s++) {
-                int n_ctx = sizes[s][0], n_batch = sizes[s][1] ? sizes[s][1] : 64 < n_ctx ? 64 : n_ctx;
+                int n_ctx = sizes[s][0], n_batch = sizes[s][1] ? sizes[s][1] : 128 < n_ctx ? 128 : n_ctx;
                 uint64_t want = 0;
                 smolq_memory memory;
                 smolq_context_options options;
