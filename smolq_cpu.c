@@ -2000,25 +2000,21 @@ INLINE int32s CALL(dot_block)(int32_t id, int32_t n_runs, const CALL(block) *b, 
 }
 #endif
 
-/* What a block of four rows adds for each token, and its scales. */
-typedef struct CALL(step) {
-    int32s isum[SMOLQ__CPU_FEW][4], msum[SMOLQ__CPU_FEW][4];
-    float  d[4], dmin[4];
-} CALL(step);
-
-INLINE void CALL(row_256)(CALL(step) *s, int32_t r, int32_t id, const smolq__type *type, const uint8_t *p, const uint8_t *const *x, size_t at, size_t at_sums, int32_t n_x)
+/* What a block of row r adds for each token, and its scales. */
+INLINE void CALL(row_256)(int32_t id, const smolq__type *type, const uint8_t *p, const uint8_t *const *x, size_t at, size_t at_sums, int32_t n_x, int32_t r,
+                          int32s (*isum)[4], int32s (*msum)[4], float *d, float *dmin)
 {
     int32_t offset = CALL(offset_256)(id == SMOLQ_TYPE_TQ2_0 ? type->id : id), is_own = n_x == 1 || CALL(is_short)(id), t;
     CALL(block) block;
     __builtin_prefetch(p + 1024);
     __builtin_prefetch(p + 1088);
-    if (is_own) CALL(block_256)(id, &block, p, &s->d[r], &s->dmin[r]);
-    else CALL(block_any)(&block, type->id, p, &s->d[r], &s->dmin[r]);
+    if (is_own) CALL(block_256)(id, &block, p, d + r, dmin + r);
+    else CALL(block_any)(&block, type->id, p, d + r, dmin + r);
     for (t = 0; t < n_x; t++) {
         int16s sums = CALL(words)(x[t] + at_sums + at / 8);
-        s->isum[t][r] = CALL(dot_block)(id, is_own ? CALL(runs_256)(id) : 16, &block, (const int8_t *)x[t] + at);
-        if (CALL(offset_256)(id)) s->isum[t][r] = CALL(less)(s->isum[t][r], CALL(mul_words)(CALL(times)(block.scales, offset), sums));
-        if (CALL(mins_256)(id)) s->msum[t][r] = CALL(mul_words)(block.mins, sums);
+        isum[t][r] = CALL(dot_block)(id, is_own ? CALL(runs_256)(id) : 16, &block, (const int8_t *)x[t] + at);
+        if (CALL(offset_256)(id)) isum[t][r] = CALL(less)(isum[t][r], CALL(mul_words)(CALL(times)(block.scales, offset), sums));
+        if (CALL(mins_256)(id)) msum[t][r] = CALL(mul_words)(block.mins, sums);
     }
 }
 
@@ -2031,13 +2027,14 @@ INLINE void CALL(rows_256)(int32_t id, const smolq__type *type, const uint8_t *c
     four acc[SMOLQ__CPU_FEW];
     for (t = 0; t < n_x; t++) acc[t] = CALL(all4)(0);
     for (b = 0; b < n_blocks; b++) {
-        CALL(step) s;
-        if (CALL(is_short)(id)) { UNROLL_ROWS for (r = 0; r < 4; r++) CALL(row_256)(&s, r, id, type, w[r] + (size_t)b * bytes, x, (size_t)b * 256, at_sums, n_x); }
-        else for (r = 0; r < 4; r++) CALL(row_256)(&s, r, id, type, w[r] + (size_t)b * bytes, x, (size_t)b * 256, at_sums, n_x);
+        int32s isum[SMOLQ__CPU_FEW][4], msum[SMOLQ__CPU_FEW][4];
+        float d[4], dmin[4];
+        if (CALL(is_short)(id)) { UNROLL_ROWS for (r = 0; r < 4; r++) CALL(row_256)(id, type, w[r] + (size_t)b * bytes, x, (size_t)b * 256, at_sums, n_x, r, isum, msum, d, dmin); }
+        else for (r = 0; r < 4; r++) CALL(row_256)(id, type, w[r] + (size_t)b * bytes, x, (size_t)b * 256, at_sums, n_x, r, isum, msum, d, dmin);
         for (t = 0; t < n_x; t++) {
             four dx = CALL(all4)(((const float *)(const void *)(x[t] + at_d))[b]);
-            acc[t] = CALL(fma4)(CALL(mul4)(CALL(load4)(s.d), dx), CALL(sum4)(s.isum[t][0], s.isum[t][1], s.isum[t][2], s.isum[t][3]), acc[t]);
-            if (CALL(mins_256)(id)) acc[t] = CALL(fma4)(CALL(mul4)(CALL(load4)(s.dmin), dx), CALL(sum4)(s.msum[t][0], s.msum[t][1], s.msum[t][2], s.msum[t][3]), acc[t]);
+            acc[t] = CALL(fma4)(CALL(mul4)(CALL(load4)(d), dx), CALL(sum4)(isum[t][0], isum[t][1], isum[t][2], isum[t][3]), acc[t]);
+            if (CALL(mins_256)(id)) acc[t] = CALL(fma4)(CALL(mul4)(CALL(load4)(dmin), dx), CALL(sum4)(msum[t][0], msum[t][1], msum[t][2], msum[t][3]), acc[t]);
         }
     }
     for (t = 0; t < n_x; t++) CALL(store4)(y[t], acc[t]);
