@@ -767,7 +767,7 @@ static smolq_result smolq__cpu_run(void *state, smolq_run *run, smolq_error *err
 }
 
 static const smolq_backend smolq__cpu_backend = {
-    SMOLQ_CONTRACT, SMOLQ_CONTRACT_SIZES, "cpu", smolq__cpu_open, smolq__cpu_close, smolq__cpu_acquire, smolq__cpu_release, smolq__cpu_scratch, smolq__cpu_run
+    SMOLQ_CONTRACT, SMOLQ_CONTRACT_SIZES, SMOLQ_CANONICAL, "cpu", smolq__cpu_open, smolq__cpu_close, smolq__cpu_acquire, smolq__cpu_release, smolq__cpu_scratch, smolq__cpu_run
 };
 SMOLQ_API const smolq_backend *smolq_backend_cpu(void) { return &smolq__cpu_backend; }
 

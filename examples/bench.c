@@ -52,22 +52,19 @@ static uint64_t bytes_per_token(const smolq_gguf *gguf, const smolq_info *info, 
     return t->bytes;
 }
 
-/* Reads bytes from eight places at once, as memory likes best, in whole cache lines. */
-#if defined(__GNUC__)
-typedef uint64_t line __attribute__((vector_size(64), aligned(1), may_alias));
-#else
-typedef uint64_t line;
-#endif
+/* Reads bytes from eight places at once, four cache lines from each, as memory likes best.  A word of a line is enough: memory delivers lines. */
+enum { LINE = 64, STREAMS = 8, LINES = 4 };
 static uint64_t read_plainly(const unsigned char *data, uint64_t bytes)
 {
-    uint64_t streams = bytes / (8 * sizeof(line)), i, words[sizeof(line) / 8], all = 0;
-    line sum = { 0 };
-    size_t s;
-    for (i = 0; i < streams; i++)
-        for (s = 0; s < 8; s++) sum += *(const line *)(const void *)(data + ((uint64_t)s * streams + i) * sizeof(line));
-    memcpy(words, &sum, sizeof sum);
-    for (s = 0; s < sizeof words / sizeof *words; s++) all ^= words[s];
-    return all;
+    uint64_t apart = bytes / (STREAMS * LINES * LINE) * (LINES * LINE), at, sum[LINES] = { 0 }, word;
+    int s, i;
+    for (at = 0; at < apart; at += LINES * LINE)
+        for (s = 0; s < STREAMS; s++)
+            for (i = 0; i < LINES; i++) {
+                memcpy(&word, data + (uint64_t)s * apart + at + (uint64_t)(i * LINE), sizeof word);
+                sum[i] += word;
+            }
+    return sum[0] ^ sum[1] ^ sum[2] ^ sum[3];
 }
 
 /* What a token reads, in the places where the model has it. */
@@ -78,6 +75,12 @@ typedef struct weights {
     uint64_t bytes;   /* of all spans */
     double   n_products; /* multiply-adds of a token in a prompt: all matrices but the output */
 } weights;
+
+static int by_place(const void *a, const void *b)
+{
+    const unsigned char *p = ((const span *)a)->data, *q = ((const span *)b)->data;
+    return p < q ? -1 : p > q;
+}
 
 static weights weights_of(const smolq_model *model)
 {
@@ -96,6 +99,13 @@ static weights weights_of(const smolq_model *model)
         if (t.n_dims > 1 && is_named(&t, "blk.")) w.n_products += part * (double)(t.ne[0] * t.ne[1] * t.ne[2]);
         w.bytes += w.spans[w.n++].bytes;
     }
+    qsort(w.spans, w.n, sizeof *w.spans, by_place);
+    for (i = 1, n = 1; i < w.n; i++) { /* neighbors are read as one: the longer, the faster */
+        span *last = &w.spans[n - 1];
+        if (w.spans[i].data - (last->data + last->bytes) < 4096) last->bytes = (uint64_t)(w.spans[i].data - last->data) + w.spans[i].bytes;
+        else w.spans[n++] = w.spans[i];
+    }
+    w.n = (size_t)n;
     return w;
 }
 

@@ -149,6 +149,7 @@ SMOLQ_INLINE uint64_t smolq_a8_bytes(int32_t n, int32_t group) { return smolq_a8
 struct smolq_backend {
     uint32_t    version;  /* SMOLQ_CONTRACT */
     uint32_t    sizes;    /* SMOLQ_CONTRACT_SIZES */
+    int32_t     canonical;/* SMOLQ_CANONICAL of its compilation */
     const char *name;
     /* Opens a device: *state is the backend's own, report (at least 128 bytes) gets a line for people. */
     smolq_result (*open)(const smolq_device_options *options, void **state, char *report, size_t report_bytes, smolq_error *err);

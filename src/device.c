@@ -1,7 +1,8 @@
-/* ==== device.c: backends at work, and the self-test =================================================================
- * A device holds what a backend needs to compute.  Before the first model uses one, a self-test computes a product of every tensor
- * type and compares the bits with a constant: a compiler that contracts, vectorizes or rounds otherwise than docs/arithmetic.md
- * asks is found here, and not by a user whose replay differs.  Such a build works, and says exact=no. */
+/* ==== device.c: backends at work, and the self-tests ================================================================
+ * A device holds what a backend needs to compute.  When a model is opened, a self-test computes a product of every tensor type and compares
+ * the bits with a constant; and a device, when it is opened, compares its own with those of the reference backend.  So a compiler that
+ * contracts, vectorizes or rounds otherwise than docs/arithmetic.md asks is found here, and not by a user whose replay differs.  Such a
+ * build works, and says exact=no. */
 #pragma once
 #include "ref.c"
 
@@ -9,6 +10,7 @@ struct smolq_device {
     smolq__heap          heap;
     const smolq_backend *backend;
     void                *state;
+    int32_t              exact; /* it has the reference backend's bits */
     char                 report[128];
 };
 
@@ -20,41 +22,7 @@ static smolq_result smolq__check_contract(const smolq_backend *backend, smolq_er
     return SMOLQ_OK;
 }
 
-SMOLQ_API smolq_result smolq_device_open(const smolq_backend *backend, const smolq_device_options *options, smolq_device **device, smolq_error *err)
-{
-    smolq_device_options mine;
-    smolq__heap heap;
-    smolq_device *opened;
-    smolq_result result;
-    if (!device) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_device_open: device is NULL");
-    if (!backend) backend = smolq_backend_ref();
-    smolq__options(&mine, sizeof mine, options, sizeof mine);
-    result = smolq__check_contract(backend, err);
-    if (result) return result;
-    smolq__heap_init(&heap, &mine.allocator, 0);
-    opened = (smolq_device *)smolq__alloc(&heap, sizeof *opened);
-    if (!opened) return smolq__fail_memory(&heap, err, "the device");
-    opened->heap = heap;
-    opened->backend = backend;
-    result = backend->open(&mine, &opened->state, opened->report, sizeof opened->report, err);
-    if (result) {
-        smolq__heap_close(&opened->heap);
-        return result;
-    }
-    *device = opened;
-    return SMOLQ_OK;
-}
-
-SMOLQ_API void smolq_device_close(smolq_device *device)
-{
-    if (!device) return;
-    device->backend->close(device->state);
-    smolq__heap_close(&device->heap);
-}
-
-SMOLQ_API const char *smolq_device_report(const smolq_device *device) { return device ? device->report : ""; }
-
-/* ---- self-test ---- */
+/* ---- the self-test of the arithmetic ---- */
 
 #define SMOLQ__SELF_TEST_HASH 0xc98f6278403e0a7eu
 
@@ -106,4 +74,184 @@ static uint64_t smolq__self_test_hash(void)
 }
 #undef SMOLQ__SELF_TEST_TYPE
 
-static int smolq__self_test(void) { return smolq__self_test_hash() == SMOLQ__SELF_TEST_HASH; }
+static int smolq__self_test(void) { return SMOLQ_CANONICAL && smolq__self_test_hash() == SMOLQ__SELF_TEST_HASH; }
+
+/* ---- the self-test of a device ---- */
+
+enum { SMOLQ__PROOF_COLS = 256, SMOLQ__PROOF_ROWS = 16, SMOLQ__PROOF_TOKENS = 9, SMOLQ__PROOF_OPS = 48 };
+
+/* A program with a product of every type, a gated one, norm, quantization and attention, and all that it touches. */
+typedef struct smolq__proof {
+    smolq_op        op[SMOLQ__PROOF_OPS];
+    smolq_tensor    tensor[SMOLQ__N_TYPES];
+    smolq_program   program;
+    smolq_run       run;
+    smolq_kv_layer  kv;
+    const smolq_kv_layer *row_kv[SMOLQ__PROOF_TOKENS];
+    int32_t         position[SMOLQ__PROOF_TOKENS];
+    float           keys[2][SMOLQ__PROOF_TOKENS][SMOLQ__PROOF_ROWS];
+    uint8_t         weights[SMOLQ__PROOF_ROWS * SMOLQ__PROOF_COLS * 4];
+} smolq__proof;
+
+static smolq_op *smolq__proof_op(smolq__proof *p, int32_t kind, int32_t in, int32_t out)
+{
+    smolq_op *op = &p->op[p->program.n_ops++];
+    op->kind = kind;
+    op->in = in;
+    op->out = out;
+    return op;
+}
+
+static void smolq__proof_part(smolq__proof *p, smolq_op *op, int32_t type, int32_t out, float add, int32_t gate)
+{
+    smolq_op_part *part = &op->part[op->n_parts++];
+    const smolq_type_facts *facts = &smolq__type_of(type)->facts;
+    smolq_tensor *w = p->tensor;
+    while (w->data && w->type != type) w++;
+    w->data = p->weights;
+    w->type = type;
+    w->n_cols = SMOLQ__PROOF_COLS;
+    w->n_rows = SMOLQ__PROOF_ROWS;
+    w->n_experts = 1;
+    w->row_bytes = (uint64_t)(SMOLQ__PROOF_COLS / facts->block_weights * facts->block_bytes);
+    w->expert_bytes = w->row_bytes * SMOLQ__PROOF_ROWS;
+    part->w = w;
+    part->in = facts->group == 256 ? SMOLQ_BUF_A256 : facts->group == 32 ? SMOLQ_BUF_A32 : SMOLQ_BUF_NORMED;
+    part->out = out;
+    part->add = add;
+    part->gate = gate;
+}
+
+#define SMOLQ__PROOF_TYPE(id, NAME, name, weights, group, block) id,
+static void smolq__proof_program(smolq__proof *p)
+{
+    static const int32_t types[] = { SMOLQ_TYPES(SMOLQ__PROOF_TYPE) };
+    uint64_t *row_bytes = p->program.row_bytes;
+    uint32_t random = 2;
+    smolq_op *op;
+    size_t i;
+    for (i = 0; i < sizeof p->weights; i++) {
+        random = random * 1664525u + 1013904223u;
+        p->weights[i] = (uint8_t)((random >> 24) & 0xbb); /* as above */
+    }
+    row_bytes[SMOLQ_BUF_RESIDUAL] = row_bytes[SMOLQ_BUF_NORMED] = SMOLQ__PROOF_COLS * 4;
+    row_bytes[SMOLQ_BUF_A256] = row_bytes[SMOLQ_BUF_A32] = (smolq_a8_bytes(SMOLQ__PROOF_COLS, 32) + 63) & ~(uint64_t)63;
+    row_bytes[SMOLQ_BUF_Q] = row_bytes[SMOLQ_BUF_K] = row_bytes[SMOLQ_BUF_V] = row_bytes[SMOLQ_BUF_ATT] = row_bytes[SMOLQ_BUF_GATE] = SMOLQ__PROOF_ROWS * 4;
+    p->program.ops = p->op;
+    p->program.n_layer = 1;
+    p->program.n_embd = SMOLQ__PROOF_COLS;
+    p->program.head_dim = SMOLQ__PROOF_ROWS;
+
+    op = smolq__proof_op(p, SMOLQ_OP_NORM, SMOLQ_BUF_RESIDUAL, SMOLQ_BUF_NORMED);
+    op->n = SMOLQ__PROOF_COLS;
+    op->n_seg = 1;
+    op->eps = 1e-5f;
+    op->w = (const float *)(const void *)p->weights;
+    for (i = 0; i < 2; i++) {
+        op = smolq__proof_op(p, SMOLQ_OP_QUANTIZE, SMOLQ_BUF_RESIDUAL, i ? SMOLQ_BUF_A32 : SMOLQ_BUF_A256);
+        op->n = SMOLQ__PROOF_COLS;
+        op->n_seg = 1;
+        op->group = i ? 32 : 256;
+    }
+    for (i = 0; i < SMOLQ__COUNT(types); i++) {
+        op = smolq__proof_op(p, SMOLQ_OP_MATMUL, SMOLQ_BUF_NONE, SMOLQ_BUF_NONE);
+        smolq__proof_part(p, op, types[i], SMOLQ_BUF_Q, i ? 0.75f : 0, SMOLQ_GATE_NONE);
+    }
+    op = smolq__proof_op(p, SMOLQ_OP_MATMUL, SMOLQ_BUF_NONE, SMOLQ_BUF_NONE);
+    smolq__proof_part(p, op, SMOLQ_TYPE_F16, SMOLQ_BUF_GATE, 0, SMOLQ_GATE_NONE);
+    smolq__proof_part(p, op, SMOLQ_TYPE_Q4_K, SMOLQ_BUF_GATE, 0, SMOLQ_GATE_SILU);
+    op = smolq__proof_op(p, SMOLQ_OP_MATMUL, SMOLQ_BUF_NONE, SMOLQ_BUF_NONE);
+    smolq__proof_part(p, op, SMOLQ_TYPE_F32, SMOLQ_BUF_K, 0, SMOLQ_GATE_NONE);
+    smolq__proof_part(p, op, SMOLQ_TYPE_BF16, SMOLQ_BUF_V, 0, SMOLQ_GATE_NONE);
+    for (i = 0; i < 2; i++) {
+        op = smolq__proof_op(p, i ? SMOLQ_OP_ATTENTION : SMOLQ_OP_KV_STORE, SMOLQ_BUF_Q, SMOLQ_BUF_ATT);
+        op->n = SMOLQ__PROOF_ROWS;
+        op->n_head = op->n_head_kv = 1;
+        op->scale = 0.001f;
+    }
+}
+#undef SMOLQ__PROOF_TYPE
+
+/* One token alone, then several: backends have ways of their own for both. */
+static int smolq__same_bits(smolq_device *device)
+{
+    const smolq_backend *backend = device->backend;
+    uint64_t rows = 0, scratch, at;
+    smolq__proof *p = (smolq__proof *)smolq__alloc(&device->heap, sizeof *p);
+    uint8_t *memory = NULL, *base;
+    int32_t same = backend->canonical, i, n;
+    if (!p) return 0;
+    smolq__proof_program(p);
+    for (i = 0; i < SMOLQ_BUF_COUNT; i++) rows += p->program.row_bytes[i] * SMOLQ__PROOF_TOKENS;
+    scratch = backend->scratch ? backend->scratch(device->state, &p->program, SMOLQ__PROOF_TOKENS) : 0;
+    memory = (uint8_t *)smolq__alloc(&device->heap, 2 * rows + scratch + 64);
+    base = memory ? memory + (64 - (uintptr_t)memory % 64) : NULL;
+    if (!base || (backend->acquire && backend->acquire(device->state, 0, NULL) != SMOLQ_OK)) same = 0;
+    for (n = 1; same && n <= SMOLQ__PROOF_TOKENS; n += SMOLQ__PROOF_TOKENS - 1) {
+        smolq_run *run = &p->run;
+        memset(run, 0, sizeof *run);
+        run->program = &p->program;
+        run->n_rows = n;
+        run->position = p->position;
+        run->kv = p->row_kv;
+        run->scratch = base + 2 * rows;
+        p->kv.k = (uint8_t *)p->keys[0];
+        p->kv.v = (uint8_t *)p->keys[1];
+        p->kv.n_cells = SMOLQ__PROOF_TOKENS;
+        p->kv.type = SMOLQ_TYPE_F32;
+        p->kv.head_row_bytes = SMOLQ__PROOF_ROWS * 4;
+        for (at = 0, i = 0; i < SMOLQ_BUF_COUNT; at += p->program.row_bytes[i++] * SMOLQ__PROOF_TOKENS) run->buffer[i] = base + at;
+        for (i = 0; i < n; i++) {
+            p->row_kv[i] = &p->kv;
+            p->position[i] = i;
+        }
+        for (i = 0; i < n * SMOLQ__PROOF_COLS; i++) ((float *)(void *)run->buffer[SMOLQ_BUF_RESIDUAL])[i] = (float)(i * 37 % 251 - 125) * 0.01f;
+        if (backend->run(device->state, run, NULL) != SMOLQ_OK) same = 0;
+        memcpy(base + rows, base, (size_t)rows);
+        run->op = 0;
+        run->unit = 0;
+        smolq_backend_ref()->run(NULL, run, NULL);
+        same = same && memcmp(base, base + rows, (size_t)rows) == 0;
+    }
+    if (base && backend->release) backend->release(device->state);
+    smolq__free(&device->heap, memory);
+    smolq__free(&device->heap, p);
+    return same;
+}
+
+/* ---- devices ---- */
+
+SMOLQ_API smolq_result smolq_device_open(const smolq_backend *backend, const smolq_device_options *options, smolq_device **device, smolq_error *err)
+{
+    smolq_device_options mine;
+    smolq__heap heap;
+    smolq_device *opened;
+    smolq_result result;
+    if (!device) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_device_open: device is NULL");
+    if (!backend) backend = smolq_backend_ref();
+    smolq__options(&mine, sizeof mine, options, sizeof mine);
+    result = smolq__check_contract(backend, err);
+    if (result) return result;
+    smolq__heap_init(&heap, &mine.allocator, 0);
+    opened = (smolq_device *)smolq__alloc(&heap, sizeof *opened);
+    if (!opened) return smolq__fail_memory(&heap, err, "the device");
+    opened->heap = heap;
+    opened->backend = backend;
+    result = backend->open(&mine, &opened->state, opened->report, sizeof opened->report, err);
+    if (result) {
+        smolq__heap_close(&opened->heap);
+        return result;
+    }
+    opened->exact = backend == smolq_backend_ref() || smolq__same_bits(opened);
+    *device = opened;
+    return SMOLQ_OK;
+}
+
+SMOLQ_API void smolq_device_close(smolq_device *device)
+{
+    if (!device) return;
+    device->backend->close(device->state);
+    smolq__heap_close(&device->heap);
+}
+
+SMOLQ_API const char *smolq_device_report(const smolq_device *device) { return device ? device->report : ""; }

@@ -10,8 +10,16 @@
 #include <math.h>
 #include <string.h>
 
-#if defined(__FAST_MATH__)
-#  error "smolq.h: -ffast-math changes the arithmetic; compile the file with SMOLQ_IMPLEMENTATION without it"
+/* What other macros of a compiler don't tell, the self-test of device.c finds. */
+#if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) || defined(__NO_SIGNED_ZEROS__) || defined(_M_FP_FAST)
+#  define SMOLQ_CANONICAL 0
+#elif defined(__FINITE_MATH_ONLY__)
+#  define SMOLQ_CANONICAL !__FINITE_MATH_ONLY__
+#else
+#  define SMOLQ_CANONICAL 1
+#endif
+#if !SMOLQ_CANONICAL && !defined(SMOLQ_ALLOW_FAST_MATH)
+#  error "smolq.h: -ffast-math and its kin change the arithmetic: compile the file that has SMOLQ_IMPLEMENTATION (and smolq_cpu.c) without, or define SMOLQ_ALLOW_FAST_MATH and lose the canonical bits"
 #endif
 
 #ifdef __CUDACC__

@@ -157,7 +157,7 @@ SMOLQ_API smolq_result smolq_open(const char *path, const smolq_open_options *op
     smolq__info_file(&opened->info, opened->gguf);
     smolq__info_arch(&opened->info, opened->gguf, &opened->arch);
     opened->info.runnable = 1;
-    opened->info.exact = exact;
+    opened->info.exact = exact && opened->device->exact;
     opened->info.table_bytes = opened->heap.used + opened->gguf->heap.used;
     opened->info.open_ms = (double)(smolq__now_us() - begin) / 1000;
     snprintf(opened->report, sizeof opened->report, "loaded %u/%u tensors: %u quantized, %u float; %.2f %s mapped, %llu B dequantized; %s; exact=%s; %.0f ms",

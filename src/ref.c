@@ -475,6 +475,6 @@ static smolq_result smolq__ref_open(const smolq_device_options *options, void **
 static void smolq__ref_close(void *state) { (void)state; }
 
 static const smolq_backend smolq__ref_backend = {
-    SMOLQ_CONTRACT, SMOLQ_CONTRACT_SIZES, "ref", smolq__ref_open, smolq__ref_close, NULL, NULL, NULL, smolq__ref_run
+    SMOLQ_CONTRACT, SMOLQ_CONTRACT_SIZES, SMOLQ_CANONICAL, "ref", smolq__ref_open, smolq__ref_close, NULL, NULL, NULL, smolq__ref_run
 };
 SMOLQ_API const smolq_backend *smolq_backend_ref(void) { return &smolq__ref_backend; }

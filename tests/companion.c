@@ -93,7 +93,7 @@ static smolq_result smolq__companion_run(void *state, smolq_run *run, smolq_erro
 SMOLQ_API const smolq_backend *smolq_backend_companion(void)
 {
     static const smolq_backend backend = {
-        SMOLQ_CONTRACT, SMOLQ_CONTRACT_SIZES, "companion", smolq__companion_open, smolq__companion_close,
+        SMOLQ_CONTRACT, SMOLQ_CONTRACT_SIZES, SMOLQ_CANONICAL, "companion", smolq__companion_open, smolq__companion_close,
         smolq__companion_acquire, smolq__companion_release, smolq__companion_scratch, smolq__companion_run
     };
     return &backend;

@@ -127,6 +127,8 @@ for cc in gcc clang; do
     refuse "SMOLQ_BACKEND does not show the implementation ($cc)" smolq__heap $cc -std=c99 -fsyntax-only $inc "$s/zbc.c"
     try "zones may be asked for one after the other ($cc)" $cc -std=c99 -fsyntax-only $strict -Wno-unused-function $inc "$s/zc.c"
     refuse "-ffast-math is refused ($cc)" "fast-math" $cc -std=c99 -ffast-math -fsyntax-only $inc "$s/none.c"
+    refuse "-ffinite-math-only is refused ($cc)" "fast-math" $cc -std=c99 -ffinite-math-only -fsyntax-only $inc "$s/none.c"
+    try "SMOLQ_ALLOW_FAST_MATH allows it ($cc)" $cc -std=c99 -ffast-math -DSMOLQ_ALLOW_FAST_MATH -fsyntax-only $inc "$s/none.c"
 done
 
 # No macro of ours without our prefix: those that smolq.h adds to its system headers.
@@ -208,6 +210,14 @@ for flags in 'gcc -O3 -march=native' 'clang -O3 -march=native' 'clang -O2 -march
         hashes "the native bits with $flags" "$s/app"
     fi
     k=$((k + 1))
+done
+
+# ---- optimizers that change the bits say so: where they are allowed, and where no macro tells ----
+
+for flags in 'gcc -O2 -ffast-math -DSMOLQ_ALLOW_FAST_MATH' 'clang -O2 -funsafe-math-optimizations'; do
+    have ${flags%% *} || { skip "exact=no with $flags" "not installed"; continue; }
+    if $flags $inc tests/portable.c -o "$s/app" -lm 2>"$s/why" && "$s/app" examples/models/*.gguf >"$s/why" 2>&1 && grep -q 'exact=no' "$s/why"; then ok "exact=no with $flags"
+    else fail "exact=no with $flags" "$(why)"; fi
 done
 
 # ---- unity builds: the implementation in the middle, the companion after or before it, everything included first ----

@@ -823,6 +823,7 @@ static void options_of_a_device(void)
     smolq_device *device;
     smolq_error err = { 0, "" };
     int i;
+    for (i = 0; i < n_cpus; i++) CHECK(cpus[i].device->exact, "%s finds other bits than the reference when it is opened", cpus[i].isa);
     device = open_device("sse9", 1, &err);
     CHECK(!device && err.code == SMOLQ_E_ARGUMENT && strstr(err.text, "sse9"), "isa sse9: %d, %s", (int)err.code, err.text);
     EACH_OF(i, wrong) {
