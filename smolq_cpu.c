@@ -34,8 +34,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* GCC for Windows does not align the stack for 32-byte vectors (its bug 54412): there the reference kernels run. */
-#if (defined(__x86_64__) || defined(_M_X64)) && !(defined(__MINGW32__) && !defined(__clang__))
+#if defined(__x86_64__) || defined(_M_X64)
 #  define SMOLQ__CPU_X86
 #  include <immintrin.h>
 #  if defined(_MSC_VER)
@@ -169,6 +168,15 @@ static smolq__cpu_floats smolq__cpu_floats_enter(void)
 }
 #endif
 
+/* GCC for Windows aligns the stack of a function for vectors of 32 bytes only where it need not describe it to the system (its bug 54412).  So there are no stack traces
+ * through the kernels there; nothing is thrown through them. */
+#if defined(__GNUC__) && !defined(__clang__) && (defined(_WIN32) || defined(__CYGWIN__))
+#  define SMOLQ__CPU_ALIGN_STACK _Pragma("GCC optimize(\"no-unwind-tables,no-asynchronous-unwind-tables\")")
+#  pragma GCC diagnostic ignored "-Wpsabi" /* it warns of functions that are inlined everywhere */
+#else
+#  define SMOLQ__CPU_ALIGN_STACK
+#endif
+
 /* ---- the body, once per instruction set ---- */
 
 #define SMOLQ__CPU_JOIN2(a, b) a##_##b
@@ -275,6 +283,7 @@ static const uint8_t smolq__cpu_word_pair[4][32] = { SMOLQ__CPU_WORDS(0, 1), SMO
 #  elif defined(__GNUC__)
 #    pragma GCC push_options
 #    pragma GCC target("avx2,fma,f16c")
+SMOLQ__CPU_ALIGN_STACK
 #  endif
 #  include "smolq_cpu.c"
 #  if defined(__clang__)
@@ -293,6 +302,7 @@ static const uint8_t smolq__cpu_word_pair[4][32] = { SMOLQ__CPU_WORDS(0, 1), SMO
 #    pragma GCC diagnostic ignored "-Wmaybe-uninitialized" /* GCC 12's own avx512fintrin.h (bug 105593) */
 #    pragma GCC push_options
 #    pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
+SMOLQ__CPU_ALIGN_STACK
 #  endif
 #  include "smolq_cpu.c"
 #  if defined(__clang__)
@@ -312,6 +322,7 @@ static const uint8_t smolq__cpu_word_pair[4][32] = { SMOLQ__CPU_WORDS(0, 1), SMO
 #      pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #      pragma GCC push_options
 #      pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,amx-tile,amx-int8,amx-bf16")
+SMOLQ__CPU_ALIGN_STACK
 #    endif
 #    include "smolq_cpu.c"
 #    if defined(__clang__)
