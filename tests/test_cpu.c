@@ -6,7 +6,8 @@
  * Then what the device promises beside the bits: threads of ours or the host's, waiting, slices, the float settings of the host, nothing left behind.
  *
  * SMOLQ_LONG=1 takes the full products; else models take their combinations in rotation by SMOLQ_SEED or the day; the seed is printed.
- * tests/test_cpu_tsan.sh runs the tests with "threads" in their names under ThreadSanitizer, tests/test_cpu_tiles.c those of products without AMX. */
+ * tests/test_cpu_tsan.sh runs the tests with "threads" in their names under ThreadSanitizer, tests/test_cpu_tiles.c those of products without AMX;
+ * tests/test_cpu_arm.sh and tests/test_cpu_windows.sh run them in emulators. */
 #define SMOLQ_IMPLEMENTATION
 #include "smolq.h"
 #ifndef TEST_CPU_LINKED /* tests/test_cpu_arm.sh compiles it beside */
@@ -16,9 +17,12 @@
 #include "model_build.h"
 #include <dirent.h>
 #include <pthread.h>
-#include <sys/mman.h>
 #include <time.h>
-#include <unistd.h>
+#ifdef _WIN32
+#  include <windows.h>
+#else
+#  include <sys/mman.h>
+#endif
 
 static int is_long(void) { return getenv("SMOLQ_LONG") != NULL; }
 static uint64_t rotation(void)
@@ -118,15 +122,30 @@ static bed *new_bed(int32_t n_rows)
 }
 
 /* The size rounds up to pages, the memory ends where they do, and a page without rights follows. */
+enum { PAGE = 1 << 16 }; /* the largest there is */
 static uint8_t *map_guarded(size_t bytes, size_t *map_bytes)
 {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = (bytes + page - 1) / page * page;
-    uint8_t *map = (uint8_t *)mmap(NULL, pages + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (map == MAP_FAILED || mprotect(map + pages, page, PROT_NONE)) abort();
-    *map_bytes = pages + page;
+    size_t pages = (bytes + PAGE - 1) / PAGE * PAGE;
+#ifdef _WIN32
+    DWORD rights;
+    uint8_t *map = (uint8_t *)VirtualAlloc(NULL, pages + PAGE, MEM_COMMIT | MEM_RESERVE, PAGE_READWRITE);
+    if (!map || !VirtualProtect(map + pages, PAGE, PAGE_NOACCESS, &rights)) abort();
+#else
+    uint8_t *map = (uint8_t *)mmap(NULL, pages + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED || mprotect(map + pages, PAGE, PROT_NONE)) abort();
+#endif
+    *map_bytes = pages + PAGE;
     return map + pages - bytes;
 }
-static void unmap_guarded(uint8_t *p, size_t bytes, size_t map_bytes) { munmap(p + bytes + (size_t)sysconf(_SC_PAGESIZE) - map_bytes, map_bytes); }
+static void unmap_guarded(uint8_t *p, size_t bytes, size_t map_bytes)
+{
+    p += bytes + PAGE - map_bytes;
+#ifdef _WIN32
+    VirtualFree(p, 0, MEM_RELEASE);
+#else
+    munmap(p, map_bytes);
+#endif
+}
 
 static uint8_t *add_region(bed *b, size_t bytes, int is_read_only)
 {
@@ -272,7 +291,7 @@ static void run_bed(bed *b, const char *format, ...)
             region *r = &b->region[i];
             if (!r->before || memcmp(r->p, r->expected, r->bytes) == 0) continue;
             for (at = 0; r->p[at] == r->expected[at]; at++) {}
-            CHECK(0, "%s: %s, %d threads: byte %zu of region %d (%zu bytes) is %02x, expected %02x (SMOLQ_SEED=%llu)", name, cpus[c].isa, (int)cpus[c].n_threads, at, i, r->bytes, r->p[at],
+            CHECK(0, "%s: %s, %d threads: byte %d of region %d (%d bytes) is %02x, expected %02x (SMOLQ_SEED=%llu)", name, cpus[c].isa, (int)cpus[c].n_threads, (int)at, i, (int)r->bytes, r->p[at],
                   r->expected[at], (unsigned long long)rotation());
         }
     }
@@ -1175,6 +1194,9 @@ static void idle_threads_cost_nothing(void)
     struct timespec nap = { 0, 20000000 };
     clock_t before;
     double spent;
+#ifdef _WIN32
+    SKIP("clock() tells the time of day here");
+#endif
     REQUIRE(set_up(&f), "%s", f.err.text);
     device = open_device(NULL, 3, &f.err);
     model = open_on(device, NULL, &f.source, &f.err);
