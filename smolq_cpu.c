@@ -1624,7 +1624,7 @@ INLINE void CALL(rows_32)(int32_t id, const smolq__type *type, const uint8_t *co
 }
 
 #if defined(SMOLQ__CPU_AVX512)
-/* ---- the same in 512 bits, for the types that models are mostly made of: two blocks of 32 to a register, or two runs of a block of 256 ----
+/* ---- the same in 512 bits: two blocks of 32 to a register, or two parts of one, or two runs of a block of 256 ----
  *
  * Levels are unsigned bytes, level + wide_offset; what the offset adds to a sum is known from the activations alone. */
 
@@ -1649,9 +1649,19 @@ INLINE __m512i CALL(two_looked_up)(const int8_t *values, __m512i x)
     __m128i table = _mm_xor_si128(LOAD128(values), _mm_set1_epi8(-128));
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), x);
 }
-INLINE __m512i CALL(two_blocks)(int32_t id, const uint8_t *p, size_t next) /* those at p and p + next */
+INLINE __m512i CALL(two_blocks)(int32_t id, const uint8_t *p, size_t next, size_t part) /* those at p and p + next, or parts `part` and the next of the block at p */
 {
     switch (id) {
+    case SMOLQ_TYPE_Q1_0:   return _mm512_maskz_mov_epi8(_cvtu64_mask64(smolq_u64_at(p + 2 + 4 * part)), _mm512_set1_epi8(2));
+    case SMOLQ_TYPE_Q2_0: { /* in the order of two_of_x */
+        __m512i pairs = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 0, 0, 0, 1, 1, 1, 1), _mm512_castsi128_si512(LOAD128(p + 2)));
+        return _mm512_and_si512(_mm512_srlv_epi64(pairs, _mm512_setr_epi64(0, 2, 4, 6, 0, 2, 4, 6)), _mm512_set1_epi8(3));
+    }
+    case SMOLQ_TYPE_NVFP4: {
+        __m512i eights = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3), _mm512_castsi256_si512(LOAD256(p + 4)));
+        eights = _mm512_and_si512(_mm512_srlv_epi64(eights, _mm512_setr_epi64(0, 4, 0, 4, 0, 4, 0, 4)), _mm512_set1_epi8(15));
+        return CALL(two_looked_up)(smolq_fp4_values, eights);
+    }
     case SMOLQ_TYPE_Q4_0:   return CALL(two_nibbles)(p + 2, next);
     case SMOLQ_TYPE_Q4_1:   return CALL(two_nibbles)(p + 4, next);
     case SMOLQ_TYPE_Q5_0:   return CALL(two_fifths)(CALL(two_nibbles)(p + 6, next), p + 2, next);
@@ -1662,8 +1672,16 @@ INLINE __m512i CALL(two_blocks)(int32_t id, const uint8_t *p, size_t next) /* th
     }
 }
 
-/* The f16 at byte `at` of eight rows, and of their next blocks. */
-INLINE lanes CALL(two_scales)(const uint8_t *const *w, size_t at, size_t next)
+/* Activations in the order of levels: each fourth of 32 side by side, where pairs of bits lie so. */
+INLINE __m512i CALL(two_of_x)(int32_t id, __m512i v)
+{
+    const __m512i fourths = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    if (id != SMOLQ_TYPE_Q2_0) return v;
+    return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15), _mm512_shuffle_epi8(v, fourths));
+}
+
+/* The words at byte `at` of eight rows, and of their next blocks; as f16; their low bytes as the exponents of MXFP4 (smolq_e8m0_half). */
+INLINE __m256i CALL(two_words)(const uint8_t *const *w, size_t at, size_t next)
 {
     __m128i a = _mm_setr_epi16((int16_t)smolq_u16_at(w[0] + at), (int16_t)smolq_u16_at(w[1] + at), (int16_t)smolq_u16_at(w[2] + at), (int16_t)smolq_u16_at(w[3] + at),
                                (int16_t)smolq_u16_at(w[4] + at), (int16_t)smolq_u16_at(w[5] + at), (int16_t)smolq_u16_at(w[6] + at), (int16_t)smolq_u16_at(w[7] + at));
@@ -1671,31 +1689,43 @@ INLINE lanes CALL(two_scales)(const uint8_t *const *w, size_t at, size_t next)
     at += next;
     b = _mm_setr_epi16((int16_t)smolq_u16_at(w[0] + at), (int16_t)smolq_u16_at(w[1] + at), (int16_t)smolq_u16_at(w[2] + at), (int16_t)smolq_u16_at(w[3] + at),
                        (int16_t)smolq_u16_at(w[4] + at), (int16_t)smolq_u16_at(w[5] + at), (int16_t)smolq_u16_at(w[6] + at), (int16_t)smolq_u16_at(w[7] + at));
-    return _mm512_cvtph_ps(_mm256_set_m128i(b, a));
+    return _mm256_set_m128i(b, a);
 }
-INLINE lanes CALL(two_exponents)(const uint8_t *const *w, size_t at, size_t next) /* the same of MXFP4 */
+INLINE lanes CALL(two_scales)(const uint8_t *const *w, size_t at, size_t next) { return _mm512_cvtph_ps(CALL(two_words)(w, at, next)); }
+INLINE lanes CALL(two_exponents)(const uint8_t *const *w, size_t at, size_t next)
 {
-    float d[16];
-    int32_t r;
-    UNROLL for (r = 0; r < 8; r++) {
-        d[r] = smolq_e8m0_half(w[r][at]);
-        d[r + 8] = smolq_e8m0_half(w[r][at + next]);
-    }
-    return CALL(load)(d);
+    __m512i e = _mm512_and_si512(_mm512_cvtepu16_epi32(CALL(two_words)(w, at, next)), _mm512_set1_epi32(255)), normal = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
+    return _mm512_castsi512_ps(_mm512_mask_sllv_epi32(normal, _mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)), _mm512_set1_epi32(0x00200000), e));
+}
+/* NVFP4: bytes `which` and which + 2 of the four at `at` of eight rows.  An e4m3 shifted to the place of an f16's bits is 2^-8 of itself; 0x7f counts as 0. */
+INLINE lanes CALL(two_e4m3)(const uint8_t *const *w, size_t at, int32_t which)
+{
+    const __m512i of_rows = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
+    __m256i x = CALL(dword_join)(smolq_u32_at(w[0] + at), smolq_u32_at(w[1] + at), smolq_u32_at(w[2] + at), smolq_u32_at(w[3] + at),
+                                 smolq_u32_at(w[4] + at), smolq_u32_at(w[5] + at), smolq_u32_at(w[6] + at), smolq_u32_at(w[7] + at));
+    x = _mm256_and_si256(_mm256_srli_epi16(x, 8 * which), _mm256_set1_epi16(0x7f));
+    x = _mm256_maskz_slli_epi16(_mm256_cmpneq_epi16_mask(x, _mm256_set1_epi16(0x7f)), x, 7);
+    return _mm512_mul_ps(_mm512_permutexvar_ps(of_rows, _mm512_cvtph_ps(x)), _mm512_set1_ps(128.0f)); /* half of it */
 }
 
-/* Eight rows' partial sums of two blocks: [block][row]. */
+/* Eight rows' partial sums: of the first and the third sixteen weights, [third][row], and of the second and the fourth; of two blocks, [block][row]. */
 INLINE __m512i CALL(add_pairs)(__m512i a, __m512i b) { return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)); }
 INLINE __m512i CALL(add_fours)(__m512i a, __m512i b, __m512i c, __m512i d) /* within 128 bits */
 {
     __m512i x = CALL(add_pairs)(a, b), y = CALL(add_pairs)(c, d);
     return _mm512_add_epi32(_mm512_unpacklo_epi64(x, y), _mm512_unpackhi_epi64(x, y));
 }
+INLINE void CALL(sums_of_four)(const __m512i *s, __m512i *even, __m512i *odd)
+{
+    __m512i a = CALL(add_fours)(s[0], s[1], s[2], s[3]), b = CALL(add_fours)(s[4], s[5], s[6], s[7]);
+    *even = _mm512_permutex2var_epi64(a, _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13), b);
+    *odd = _mm512_permutex2var_epi64(a, _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15), b);
+}
 INLINE __m512i CALL(sums_of_two)(const __m512i *s)
 {
-    const __m512i even = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13), odd = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
-    __m512i a = CALL(add_fours)(s[0], s[1], s[2], s[3]), b = CALL(add_fours)(s[4], s[5], s[6], s[7]);
-    return _mm512_add_epi32(_mm512_permutex2var_epi64(a, even, b), _mm512_permutex2var_epi64(a, odd, b));
+    __m512i even, odd;
+    CALL(sums_of_four)(s, &even, &odd);
+    return _mm512_add_epi32(even, odd);
 }
 INLINE __m256 CALL(first)(lanes x) { return _mm512_castps512_ps256(x); }
 INLINE __m256 CALL(second)(lanes x) { return _mm512_extractf32x8_ps(x, 1); }
@@ -1709,31 +1739,46 @@ INLINE size_t CALL(bytes_32)(int32_t id) /* as a constant, where id is one */
     case SMOLQ_TYPE_Q5_1:   return sizeof(smolq_block_q5_1);
     case SMOLQ_TYPE_Q8_0:   return sizeof(smolq_block_q8_0);
     case SMOLQ_TYPE_IQ4_NL: return sizeof(smolq_block_iq4_nl);
+    case SMOLQ_TYPE_Q1_0:   return sizeof(smolq_block_q1_0);
+    case SMOLQ_TYPE_Q2_0:   return sizeof(smolq_block_q2_0);
+    case SMOLQ_TYPE_NVFP4:  return sizeof(smolq_block_nvfp4);
     default:                return sizeof(smolq_block_mxfp4);
     }
 }
 
-/* The blocks at `at` of eight rows, and the next ones if there are two, times those of n_x tokens. */
-INLINE void CALL(wide_step_32)(int32_t id, const uint8_t *const *w, size_t at, int two, const uint8_t *const *x, size_t b, size_t at_d, size_t at_sums, int32_t n_x, __m256 *acc)
+/* Groups of 32 number b of eight rows, and the next ones if there are two, times those of n_x tokens. */
+INLINE void CALL(wide_step_32)(int32_t id, const uint8_t *const *w, size_t b, int two, const uint8_t *const *x, size_t at_d, size_t at_sums, int32_t n_x, __m256 *acc)
 {
+    const size_t parts = (size_t)CALL(parts_32)(id), at = b / parts * CALL(bytes_32)(id), next = two && parts == 1 ? CALL(bytes_32)(id) : 0;
     const __m512i each = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0), offset = _mm512_set1_epi8((int8_t)CALL(wide_offset)(id));
-    size_t next = two ? CALL(bytes_32)(id) : 0;
     __m512i code[8];
     lanes d, m = CALL(zero)();
     int32_t r, t;
     UNROLL for (r = 0; r < 8; r++) {
         _mm_prefetch((const char *)w[r] + at + 1024, _MM_HINT_T0);
-        code[r] = CALL(two_blocks)(id, w[r] + at, next);
+        code[r] = CALL(two_blocks)(id, w[r] + at, next, b % parts);
     }
-    d = id == SMOLQ_TYPE_MXFP4 ? CALL(two_exponents)(w, at, next) : CALL(two_scales)(w, at, next);
+    d = id == SMOLQ_TYPE_NVFP4 ? CALL(two_e4m3)(w, at, 0) : id == SMOLQ_TYPE_MXFP4 ? CALL(two_exponents)(w, at, next) : CALL(two_scales)(w, at, next);
+    if (CALL(halves_32)(id)) m = CALL(two_e4m3)(w, at, 1);
     if (CALL(mins_32)(id)) m = CALL(two_scales)(w, at + 2, next);
     for (t = 0; t < n_x; t++) {
         const uint8_t *q = x[t] + 32 * b, *xd = x[t] + at_d + 4 * b, *sums = x[t] + at_sums + 4 * b;
         __m512i v = two ? _mm512_loadu_si512(q) : _mm512_zextsi256_si512(LOAD256(q)), start = _mm512_setzero_si512(), s[8];
         lanes dx = _mm512_permutexvar_ps(each, _mm512_castps128_ps512(_mm_castsi128_ps(two ? _mm_loadl_epi64((const __m128i *)(const void *)xd) : _mm_cvtsi32_si128((int32_t)smolq_u32_at(xd))))), scale, sum;
         if (CALL(wide_offset)(id)) start = _mm512_sub_epi32(start, _mm512_dpbusd_epi32(start, offset, v));
+        v = CALL(two_of_x)(id, v);
         UNROLL for (r = 0; r < 8; r++) s[r] = _mm512_dpbusd_epi32(start, code[r], v);
         scale = _mm512_mul_ps(d, dx);
+        if (CALL(halves_32)(id)) {
+            __m512i even, odd;
+            lanes rest = _mm512_mul_ps(m, dx);
+            CALL(sums_of_four)(s, &even, &odd);
+            acc[t] = _mm256_fmadd_ps(CALL(first)(scale), CALL(first)(_mm512_cvtepi32_ps(even)), acc[t]);
+            acc[t] = _mm256_fmadd_ps(CALL(first)(rest), CALL(first)(_mm512_cvtepi32_ps(odd)), acc[t]);
+            acc[t] = _mm256_fmadd_ps(CALL(second)(scale), CALL(second)(_mm512_cvtepi32_ps(even)), acc[t]);
+            acc[t] = _mm256_fmadd_ps(CALL(second)(rest), CALL(second)(_mm512_cvtepi32_ps(odd)), acc[t]);
+            continue;
+        }
         sum = _mm512_cvtepi32_ps(CALL(sums_of_two)(s));
         acc[t] = _mm256_fmadd_ps(CALL(first)(scale), CALL(first)(sum), acc[t]);
         if (CALL(mins_32)(id)) {
@@ -1751,12 +1796,12 @@ INLINE void CALL(wide_step_32)(int32_t id, const uint8_t *const *w, size_t at, i
 /* Eight rows times n_x tokens: y[t][r]. */
 INLINE void CALL(wide_32)(int32_t id, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8])
 {
-    size_t at_d = (size_t)smolq_a8_d(n_cols), at_sums = (size_t)smolq_a8_sums(n_cols, 32), n_blocks = (size_t)n_cols / 32, b, at = 0;
+    size_t at_d = (size_t)smolq_a8_d(n_cols), at_sums = (size_t)smolq_a8_sums(n_cols, 32), n_blocks = (size_t)n_cols / 32, b;
     __m256 acc[SMOLQ__CPU_FEW];
     int32_t t;
     for (t = 0; t < n_x; t++) acc[t] = _mm256_setzero_ps();
-    for (b = 0; b + 2 <= n_blocks; b += 2, at += 2 * CALL(bytes_32)(id)) CALL(wide_step_32)(id, w, at, 1, x, b, at_d, at_sums, n_x, acc);
-    if (b < n_blocks) CALL(wide_step_32)(id, w, at, 0, x, b, at_d, at_sums, n_x, acc);
+    for (b = 0; b + 2 <= n_blocks; b += 2) CALL(wide_step_32)(id, w, b, 1, x, at_d, at_sums, n_x, acc);
+    if (CALL(parts_32)(id) == 1 && b < n_blocks) CALL(wide_step_32)(id, w, b, 0, x, at_d, at_sums, n_x, acc);
     for (t = 0; t < n_x; t++) _mm256_storeu_ps(y[t], acc[t]);
 }
 
@@ -1911,9 +1956,9 @@ INLINE int32_t CALL(side_by_side)(const smolq__type *type) { return type->facts.
     case SMOLQ_TYPE_Q2_K:   CALL(rows_256)(SMOLQ_TYPE_Q2_K, type, w, n_cols, x, n_x, y); break; \
     case SMOLQ_TYPE_Q3_K:   CALL(rows_256)(SMOLQ_TYPE_Q3_K, type, w, n_cols, x, n_x, y); break; \
     case SMOLQ_TYPE_IQ4_XS: CALL(rows_256)(SMOLQ_TYPE_IQ4_XS, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_NVFP4:  CALL(rows_32)(SMOLQ_TYPE_NVFP4, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_Q1_0:   CALL(rows_32)(SMOLQ_TYPE_Q1_0, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_Q2_0:   CALL(rows_32)(SMOLQ_TYPE_Q2_0, type, w, n_cols, x, n_x, y); break; \
+    case SMOLQ_TYPE_NVFP4:  ROWS_32(SMOLQ_TYPE_NVFP4, n_x); break; \
+    case SMOLQ_TYPE_Q1_0:   ROWS_32(SMOLQ_TYPE_Q1_0, n_x); break; \
+    case SMOLQ_TYPE_Q2_0:   ROWS_32(SMOLQ_TYPE_Q2_0, n_x); break; \
     OTHERS(n_x) \
     }
 
