@@ -135,7 +135,7 @@ typedef struct engine { /* options that the programs which run a model have in c
 #define ENGINE_OPTIONS(e) \
     { "-m",        "MODEL",   's', &(e).model,     "GGUF file of the model" }, \
     { "--backend", "B",       's', &(e).backend,   "ref, cpu or cuda: what computes" }, \
-    { "--isa",     "I",       's', &(e).isa,       "ref, avx2, avx512, amx or neon: the most that the cpu backend may use" }, \
+    { "--isa",     "I",       's', &(e).isa,       "ref, avx2, avxvnni, avx512, amx or neon: the most that the cpu backend may use" }, \
     { "--kv",      "TYPE",    's', &(e).kv,        "f32, f16 or q8_0: type of the KV cache (f16)" }
 
 #ifdef SMOLQ_WITH_CPU
@@ -169,15 +169,15 @@ static inline const smolq_backend *find_backend(const char *name)
 
 static inline smolq_model *open_model(engine *e)
 {
-    static const char *const isas[] = { "ref", "avx2", "avx512", "amx", "neon" };
+    static const char *const isas[] = { "ref", "avx2", "avxvnni", "avx512", "amx", "neon" };
     smolq_device_options device_options = { 0 };
     smolq_open_options options = { 0 };
     smolq_model *model;
     smolq_error err;
     size_t i;
     if (!e->model) die("no model: say -m MODEL");
-    for (i = 0; e->isa && i < 5 && strcmp(e->isa, isas[i]); i++) {}
-    if (i == 5) die("unknown isa %s; there are ref, avx2, avx512, amx and neon", e->isa);
+    for (i = 0; e->isa && i < 6 && strcmp(e->isa, isas[i]); i++) {}
+    if (i == 6) die("unknown isa %s; there are ref, avx2, avxvnni, avx512, amx and neon", e->isa);
     device_options.n_threads = e->n_threads;
     device_options.isa = e->isa;
     check(smolq_device_open(find_backend(e->backend), &device_options, &e->device, &err), &err);
