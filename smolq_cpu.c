@@ -12,8 +12,8 @@
  * HOW A PRODUCT IS COMPUTED.  Weights are read where the file mapping put them.
  *     few tokens    a matrix row is read once for all of them.  Four or eight rows go side by side, far apart in memory, so that it sees as many streams;
  *                   blocks are unpacked in registers.
- *     many tokens   sixteen rows of 256 weights are unpacked into a panel that stays in the cache, neighboring weights of each row side by side, and all tokens pass over
- *                   it.  It holds words with AVX2, bytes with AVX-512 and its VNNI and with NEON; with AMX thirty-two rows go as tiles.
+ *     many tokens   sixteen rows of 256 weights are unpacked into a panel of bytes that stays in the cache, four neighboring weights of each row side by side, and all
+ *                   tokens pass over it; with AMX thirty-two rows go as tiles.
  *
  * NEON comes three times: as all 64-bit processors have it, with dot products of bytes (most since 2018), and with products of matrices of bytes (most since 2021).
  * Both end in the same float steps: integers are exact, so only the order of one multiply-add per 256 (or 32) weights matters.
@@ -85,7 +85,7 @@ static uint64_t smolq__cpu_records(const smolq__cpu_layout *layout, const smolq_
 {
     return buffer == SMOLQ_BUF_A256 ? program->row_bytes[buffer] / 292 * (uint64_t)layout->record_256 : (program->row_bytes[buffer] / 40 + 3) / 4 * 4 * (uint64_t)layout->record_32;
 }
-static uint8_t *smolq__cpu_record(const smolq__cpu_layout *layout, const smolq_run *run, int32_t buffer, int32_t group) /* the first */
+SMOLQ_INLINE uint8_t *smolq__cpu_record(const smolq__cpu_layout *layout, const smolq_run *run, int32_t buffer, int32_t group) /* the first */
 {
     uint64_t before = smolq__cpu_records(layout, run->program, SMOLQ_BUF_A256), stride = before + smolq__cpu_records(layout, run->program, SMOLQ_BUF_A32);
     return run->scratch + (uint64_t)group * stride + (buffer == SMOLQ_BUF_A32 ? before : 0);
@@ -229,6 +229,22 @@ static int smolq__cpu_has_avx2(void)
     return (leaf1[2] >> 12 & 1) && (leaf1[2] >> 29 & 1) && (leaf7[1] >> 5 & 1); /* FMA, F16C, AVX2 */
 }
 
+/* Products of four bytes, as AVX-512 has them, in 256 bits: on Intel's processors that have no AVX-512.  Apple counts versions of clang otherwise. */
+#  if (defined(__clang__) && __clang_major__ >= 12 + defined(__apple_build_version__)) || (!defined(__clang__) && defined(__GNUC__) && __GNUC__ >= 11)
+#    define SMOLQ__CPU_HAS_VNNI 1
+#  else
+#    define SMOLQ__CPU_HAS_VNNI 0
+#  endif
+static int smolq__cpu_has_avxvnni(void)
+{
+    uint32_t leaf7[4];
+    if (!SMOLQ__CPU_HAS_VNNI || !smolq__cpu_has_avx2()) return 0;
+    smolq__cpu_cpuid(7, 0, leaf7);
+    if (leaf7[0] < 1) return 0; /* subleaves */
+    smolq__cpu_cpuid(7, 1, leaf7);
+    return leaf7[0] >> 4 & 1;
+}
+
 static int smolq__cpu_has_avx512(void)
 {
     uint32_t leaf7[4];
@@ -301,6 +317,24 @@ SMOLQ__CPU_ALIGN_STACK
 #  endif
 #  undef SMOLQ__CPU_AVX2
 #  undef SMOLQ__CPU_SUFFIX
+#  if SMOLQ__CPU_HAS_VNNI
+#    define SMOLQ__CPU_SUFFIX avxvnni
+#    define SMOLQ__CPU_VNNI
+#    if defined(__clang__)
+#      pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avxvnni"))), apply_to = function)
+#    elif defined(__GNUC__)
+#      pragma GCC push_options
+#      pragma GCC target("avx2,fma,f16c,avxvnni")
+#    endif
+#    include "smolq_cpu.c"
+#    if defined(__clang__)
+#      pragma clang attribute pop
+#    elif defined(__GNUC__)
+#      pragma GCC pop_options
+#    endif
+#    undef SMOLQ__CPU_VNNI
+#    undef SMOLQ__CPU_SUFFIX
+#  endif
 #  define SMOLQ__CPU_SUFFIX avx512
 #  define SMOLQ__CPU_AVX512
 #  if defined(__clang__)
@@ -439,6 +473,11 @@ static const smolq__cpu_isa smolq__cpu_isas[] = {
     { "amx",    smolq__cpu_has_amx,    smolq__cpu_units_amx,    smolq__cpu_share_amx,    &smolq__cpu_layout_amx,    1 },
 #  endif
     { "avx512", smolq__cpu_has_avx512, smolq__cpu_units_avx512, smolq__cpu_share_avx512, &smolq__cpu_layout_avx512, 0 },
+#  if SMOLQ__CPU_HAS_VNNI
+    { "avxvnni", smolq__cpu_has_avxvnni, smolq__cpu_units_avxvnni, smolq__cpu_share_avxvnni, &smolq__cpu_layout_avxvnni, 0 },
+#  else
+    { "avxvnni", smolq__cpu_has_avxvnni, NULL, NULL, NULL, 0 }, /* as a cap it means AVX2 */
+#  endif
     { "avx2",   smolq__cpu_has_avx2,   smolq__cpu_units_avx2,   smolq__cpu_share_avx2,   &smolq__cpu_layout_avx2,   0 },
 #elif defined(SMOLQ__CPU_ARM)
     { "neon-i8mm",    smolq__cpu_has_i8mm,    smolq__cpu_units_i8mm,    smolq__cpu_share_i8mm,    &smolq__cpu_layout_i8mm,    0 },
@@ -451,7 +490,7 @@ static const smolq__cpu_isa smolq__cpu_isas[] = {
 /* Caps that options.isa may name, here or on another machine.  "neon" is the best row of its name. */
 static int smolq__cpu_is_cap(const char *name)
 {
-    static const char *const caps[] = { "ref", "avx2", "avx512", "amx", "neon", "neon-base", "neon-dotprod", "neon-i8mm" };
+    static const char *const caps[] = { "ref", "avx2", "avxvnni", "avx512", "amx", "neon", "neon-base", "neon-dotprod", "neon-i8mm" };
     size_t i;
     for (i = 0; i < sizeof caps / sizeof *caps; i++)
         if (strcmp(name, caps[i]) == 0) return 1;
@@ -669,7 +708,7 @@ static smolq_result smolq__cpu_open(const smolq_device_options *options, void **
     if (n < 0 || n > SMOLQ__CPU_MAX_THREADS) return smolq__cpu_fail(err, SMOLQ_E_ARGUMENT, "n_threads is out of range, expected 0..256%s", "");
     if (options->isa) { /* a cap: the named one or the next lower that this machine has */
         if (!smolq__cpu_is_cap(options->isa))
-            return smolq__cpu_fail(err, SMOLQ_E_ARGUMENT, "unknown isa '%.32s', expected ref, avx2, avx512, amx, neon or neon-base, -dotprod, -i8mm", options->isa);
+            return smolq__cpu_fail(err, SMOLQ_E_ARGUMENT, "unknown isa '%.32s', expected ref, avx2, avxvnni, avx512, amx, neon or neon-base, -dotprod, -i8mm", options->isa);
         while (isa->name && !smolq__cpu_is_capped(isa, options->isa)) isa++;
     }
     while (isa->name && (!isa->available() || (isa->by_name && !options->isa))) isa++;
@@ -1196,7 +1235,11 @@ INLINE float CALL(most)(lanes x)
     b = _mm_max_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
 }
+#if defined(SMOLQ__CPU_VNNI)
+INLINE __m256i CALL(dot_words)(__m256i acc, __m256i a, __m256i b) { return _mm256_dpwssd_avx_epi32(acc, a, b); }
+#else
 INLINE __m256i CALL(dot_words)(__m256i acc, __m256i a, __m256i b) { return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)); }
+#endif
 enum { CALL(FOLDS) = 4, CALL(VECTORS) = 1 };
 INLINE void CALL(folds)(const lanes *x, float *y) /* each step adds what is 8, 4, 2, 1 apart */
 {
@@ -2901,25 +2944,6 @@ INLINE codes CALL(levels)(int32_t id, const CALL(block) *b, int32_t j)
     return CALL(flips_256)(id) ? CALL(code_flip)(b->code[j], b->flip[j]) : CALL(offset_256)(id) ? CALL(code_sub)(b->code[j], CALL(code_all)(CALL(offset_256)(id))) : b->code[j];
 }
 
-#if !defined(SMOLQ__CPU_NEON)
-#define STORE256(p, x) _mm256_storeu_si256((__m256i *)(void *)(p), x)
-
-/* One row's block of 256 as words; id as for block_256. */
-INLINE void CALL(words_256)(int32_t id, const smolq__type *type, const uint8_t *p, int16_t *v, int16_t *mins, float *d, float *dmin)
-{
-    CALL(block) b;
-    int32_t j;
-    if (CALL(is_short)(id)) CALL(block_256)(id, &b, p, d, dmin);
-    else CALL(block_any)(&b, type->id, p, d, dmin);
-    UNROLL for (j = 0; j < 8; j++) {
-        codes x = CALL(levels)(type->id, &b, j);
-        STORE256(v + 32 * j, _mm256_mullo_epi16(_mm256_cvtepi8_epi16(_mm256_castsi256_si128(x)), _mm256_permute2x128_si256(b.scale[j], b.scale[j], 0x00)));
-        STORE256(v + 32 * j + 16, _mm256_mullo_epi16(_mm256_cvtepi8_epi16(_mm256_extracti128_si256(x, 1)), _mm256_permute2x128_si256(b.scale[j], b.scale[j], 0x11)));
-    }
-    if (CALL(mins_256)(type->id)) STORE256(mins, b.mins);
-}
-#endif
-
 /* Float tensors over panels: lanes run along the row, so sixteen rows are unpacked to floats and each token takes them four at a time. */
 static void CALL(many_floats)(const smolq_run *run, const smolq_op_part *part, int32_t n_tokens, int32_t row, int32_t n_rows)
 {
@@ -2938,12 +2962,11 @@ static void CALL(many_floats)(const smolq_run *run, const smolq_op_part *part, i
     }
 }
 
-#if !defined(SMOLQ__CPU_AVX512)
+#if defined(SMOLQ__CPU_NEON)
 enum { CALL(AT_ONCE) = 1,  /* panels */
        CALL(TOKENS) = 4,   /* that pass over a panel together */
        CALL(TILE) = 256 }; /* tokens that pass over it before it is unpacked again */
 
-#if defined(SMOLQ__CPU_NEON)
 /* With NEON a panel holds signed bytes.  A register has four weights of each of four rows, or eight of two rows for the instruction that multiplies matrices, so that
  * the sums of several rows arise side by side.  A run of a block of 256 is summed on its own and multiplied by its scale.  Half the rows and four tokens
  * at a time fit in the registers: eight for sums, eight for sums with scales.  Activations are read as they lie. */
@@ -3156,15 +3179,12 @@ INLINE void CALL(step_32)(const CALL(panel) *panel, int32_t per, int mins, const
 }
 
 /* A panel's step for TOKENS tokens. */
-static void CALL(panel_step)(const CALL(panel) *panel, const smolq__type *type, const uint8_t *const *x, const uint8_t *const *arranged, size_t at_d, size_t at_sums, int32_t first,
-                             int32_t length, float (*c)[16])
+static void CALL(panel_step)(const CALL(panel) *panel, const smolq__type *type, const uint8_t *const *x, size_t at_d, size_t at_sums, int32_t first, float (*c)[16])
 {
     const int8_t *q[CALL(TOKENS)];
     const int16_t *sums[CALL(TOKENS)];
     const float *d[CALL(TOKENS)];
     int32_t t;
-    (void)arranged;
-    (void)length;
     for (t = 0; t < CALL(TOKENS); t++) {
         q[t] = (const int8_t *)x[t] + first;
         sums[t] = (const int16_t *)(const void *)(x[t] + at_sums) + first / 16;
@@ -3186,144 +3206,6 @@ static void CALL(panel_step)(const CALL(panel) *panel, const smolq__type *type, 
         }
     }
 }
-
-#else /* AVX2 */
-static const smolq__cpu_layout CALL(layout) = { 1, 512, 64 }; /* words in their order */
-static void CALL(arrange)(const smolq_run *run, const smolq_op *op, int32_t row)
-{
-    const int8_t *q = (const int8_t *)smolq_row(run, op->out, row);
-    int16_t *to = (int16_t *)(void *)smolq__cpu_record(&CALL(layout), run, op->out, row);
-    int32_t i;
-    for (i = 0; i < op->n; i += 16) STORE256(to + i, CALL(widen)(q + i));
-}
-
-/* Sixteen rows of up to 256 weights as words, two of each row side by side. */
-typedef struct CALL(panel) {
-    int16_t v[128][32];
-    int16_t mins[8][32];
-    float   d[16][16];     /* [group][row] */
-    float   dmin[16];
-    int32_t n_groups, has_mins;
-} CALL(panel);
-
-/* From rows of words to pairs of 16 rows: an 8 x 8 transposition of dwords. */
-INLINE void CALL(transpose_8)(const int16_t *const *rows, int32_t at, int16_t (*to)[32], int32_t half)
-{
-    __m256i r[8], t[8];
-    int32_t i;
-    UNROLL for (i = 0; i < 8; i++) r[i] = LOAD256(rows[i] + at);
-    UNROLL for (i = 0; i < 4; i++) {
-        t[2 * i] = _mm256_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
-        t[2 * i + 1] = _mm256_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
-    }
-    UNROLL for (i = 0; i < 2; i++) {
-        r[4 * i] = _mm256_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
-        r[4 * i + 1] = _mm256_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
-        r[4 * i + 2] = _mm256_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
-        r[4 * i + 3] = _mm256_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
-    }
-    UNROLL for (i = 0; i < 4; i++) {
-        _mm256_storeu_si256((__m256i *)(void *)(to[i] + half * 16), _mm256_permute2x128_si256(r[i], r[i + 4], 0x20));
-        _mm256_storeu_si256((__m256i *)(void *)(to[i + 4] + half * 16), _mm256_permute2x128_si256(r[i], r[i + 4], 0x31));
-    }
-}
-
-/* The next 256 (or what is left) of 16 rows. */
-static void CALL(fill_panel)(CALL(panel) *panel, const smolq__type *type, const uint8_t *const *w, int32_t n)
-{
-    int16_t v[16][256], mins[16][16];
-    const int16_t *rows[8];
-    int32_t r, k, half, b, parts = CALL(parts_32)(type->id);
-    size_t bytes = (size_t)type->facts.block_bytes;
-    panel->n_groups = 1;
-    panel->has_mins = 0;
-    for (r = 0; r < 16; r++) {
-        if (type->facts.group == 256) {
-            switch (type->id) {
-            case SMOLQ_TYPE_Q4_K: CALL(words_256)(SMOLQ_TYPE_Q4_K, type, w[r], v[r], mins[r], &panel->d[0][r], &panel->dmin[r]); break;
-            case SMOLQ_TYPE_Q5_K: CALL(words_256)(SMOLQ_TYPE_Q5_K, type, w[r], v[r], mins[r], &panel->d[0][r], &panel->dmin[r]); break;
-            case SMOLQ_TYPE_Q6_K: CALL(words_256)(SMOLQ_TYPE_Q6_K, type, w[r], v[r], mins[r], &panel->d[0][r], &panel->dmin[r]); break;
-            case SMOLQ_TYPE_Q2_K: CALL(words_256)(SMOLQ_TYPE_Q2_K, type, w[r], v[r], mins[r], &panel->d[0][r], &panel->dmin[r]); break;
-            case SMOLQ_TYPE_Q3_K: CALL(words_256)(SMOLQ_TYPE_Q3_K, type, w[r], v[r], mins[r], &panel->d[0][r], &panel->dmin[r]); break;
-            default:              CALL(words_256)(SMOLQ_TYPE_TQ2_0, type, w[r], v[r], mins[r], &panel->d[0][r], &panel->dmin[r]); break;
-            }
-            panel->has_mins = CALL(mins_256)(type->id);
-        } else {
-            for (b = 0; b < n / 32; b++) {
-                float first, second;
-                codes x = CALL(levels_32)(type->id, w[r] + (size_t)(b / parts) * bytes, b % parts, &first, &second);
-                STORE256(v[r] + 32 * b, _mm256_cvtepi8_epi16(_mm256_castsi256_si128(x)));
-                STORE256(v[r] + 32 * b + 16, _mm256_cvtepi8_epi16(_mm256_extracti128_si256(x, 1)));
-                panel->d[CALL(halves_32)(type->id) ? 2 * b : b][r] = first;
-                panel->d[CALL(halves_32)(type->id) ? 2 * b + 1 : 8 + b][r] = second;
-            }
-            panel->n_groups = CALL(halves_32)(type->id) ? n / 16 : n / 32;
-        }
-    }
-    for (half = 0; half < 2; half++) {
-        for (r = 0; r < 8; r++) rows[r] = v[half * 8 + r];
-        for (k = 0; k < n / 2; k += 8) CALL(transpose_8)(rows, 2 * k, panel->v + k, half);
-        for (r = 0; r < 8; r++) rows[r] = mins[half * 8 + r];
-        if (panel->has_mins) CALL(transpose_8)(rows, 0, panel->mins, half);
-    }
-}
-
-/* n_pairs rows of a panel times up to TOKENS tokens, x[t] + first: exact sums as lanes of floats. */
-INLINE void CALL(panel_dot)(int16_t (*v)[32], int32_t n_pairs, const int16_t *const *x, lanes *sums)
-{
-    __m256i a[CALL(TOKENS)], b[CALL(TOKENS)];
-    int32_t k, t;
-    UNROLL for (t = 0; t < CALL(TOKENS); t++) a[t] = b[t] = _mm256_setzero_si256();
-    for (k = 0; k < n_pairs; k++) {
-        __m256i w0 = LOAD256(v[k]), w1 = LOAD256(v[k] + 16);
-        UNROLL for (t = 0; t < CALL(TOKENS); t++) {
-            int32_t pair;
-            __m256i p;
-            memcpy(&pair, x[t] + 2 * k, sizeof pair);
-            p = _mm256_set1_epi32(pair);
-            a[t] = CALL(dot_words)(a[t], w0, p);
-            b[t] = CALL(dot_words)(b[t], w1, p);
-        }
-    }
-    UNROLL for (t = 0; t < CALL(TOKENS); t++) sums[t] = CALL(both)(_mm256_cvtepi32_ps(a[t]), _mm256_cvtepi32_ps(b[t]));
-}
-
-/* A panel's step for TOKENS tokens. */
-INLINE void CALL(panel_step)(CALL(panel) *panel, const smolq__type *type, const uint8_t *const *x, const uint8_t *const *arranged, size_t at_d, size_t at_sums, int32_t first,
-                             int32_t length, float (*c)[16])
-{
-    int32_t per = length / panel->n_groups, g, t;
-    const int16_t *at[CALL(TOKENS)];
-    lanes sums[CALL(TOKENS)];
-    for (g = 0; g < panel->n_groups; g++) {
-        lanes d = CALL(load)(panel->d[g]);
-        UNROLL for (t = 0; t < CALL(TOKENS); t++) at[t] = (const int16_t *)(const void *)arranged[t] + first + g * per;
-        CALL(panel_dot)(panel->v + g * per / 2, per / 2, at, sums);
-        UNROLL for (t = 0; t < CALL(TOKENS); t++) {
-            float dx = ((const float *)(const void *)(x[t] + at_d))[(first + g * per) / type->facts.group];
-            CALL(store)(c[t], CALL(fma)(CALL(mul)(d, CALL(all)(dx)), sums[t], CALL(load)(c[t])));
-        }
-        if (CALL(mins_32)(type->id)) {
-            lanes m = CALL(load)(panel->d[8 + g]);
-            UNROLL for (t = 0; t < CALL(TOKENS); t++) {
-                const int16_t *s = (const int16_t *)(const void *)(x[t] + at_sums) + (first + g * per) / 16;
-                float dx = ((const float *)(const void *)(x[t] + at_d))[(first + g * per) / 32];
-                CALL(store)(c[t], CALL(fma)(CALL(mul)(m, CALL(all)(dx)), CALL(all)((float)(s[0] + s[1])), CALL(load)(c[t])));
-            }
-        }
-    }
-    if (panel->has_mins) {
-        lanes m = CALL(load)(panel->dmin);
-        UNROLL for (t = 0; t < CALL(TOKENS); t++) at[t] = (const int16_t *)(const void *)(x[t] + at_sums) + first / 16;
-        CALL(panel_dot)(panel->mins, 8, at, sums);
-        UNROLL for (t = 0; t < CALL(TOKENS); t++) {
-            float dx = ((const float *)(const void *)(x[t] + at_d))[first / 256];
-            CALL(store)(c[t], CALL(fma)(CALL(mul)(m, CALL(all)(dx)), sums[t], CALL(load)(c[t])));
-        }
-    }
-}
-
-#endif
 
 /* Sixteen rows (or the n_rows that are left) for all tokens. */
 static void CALL(many)(const smolq_run *run, const smolq_op_part *part, int32_t n_tokens, int32_t row, int32_t n_rows)
@@ -3347,14 +3229,13 @@ static void CALL(many)(const smolq_run *run, const smolq_op_part *part, int32_t 
                 w[r] = part->w->data + (uint64_t)(row + (r < n_rows ? r : n_rows - 1)) * part->w->row_bytes + (size_t)(first / type->facts.block_weights) * (size_t)type->facts.block_bytes;
             CALL(fill_panel)(&panel, type, w, length);
             for (t = 0; t < n_tile; t += CALL(TOKENS)) {
-                const uint8_t *x[CALL(TOKENS)], *arranged[CALL(TOKENS)];
+                const uint8_t *x[CALL(TOKENS)];
                 int32_t i;
                 for (i = 0; i < CALL(TOKENS); i++) { /* beyond the last token the last one again, for rows of c that nobody reads */
                     int32_t token = tile + (t + i < n_tile ? t + i : n_tile - 1);
                     x[i] = smolq_row(run, part->in, token);
-                    arranged[i] = smolq__cpu_record(&CALL(layout), run, part->in, token);
                 }
-                CALL(panel_step)(&panel, type, x, arranged, at_d, at_sums, first, length, c + t);
+                CALL(panel_step)(&panel, type, x, at_d, at_sums, first, c + t);
             }
         }
         for (t = 0; t < n_tile; t++) {
@@ -3364,18 +3245,58 @@ static void CALL(many)(const smolq_run *run, const smolq_op_part *part, int32_t 
     }
 }
 
-#else /* AVX-512 */
+#else /* x86 */
+#define STORE256(p, x) _mm256_storeu_si256((__m256i *)(void *)(p), x)
+
 /* Sixteen rows: those behind the last are the last again, and their results unread. */
 typedef struct CALL(sixteen) {
     const uint8_t *p;           /* where the next blocks of the first row lie */
     int32_t        at[16];      /* rows from there, bytes */
 } CALL(sixteen);
 
+/* A dword of each of them.  each_ does the same with every one: each_top shifts right by n and keeps the sign;
+ * each_bytes adds the bytes; each_blend takes a where mask has ones, b elsewhere; low_halves are the f16 in the low words. */
+#define dwords SMOLQ__CPU(dwords)
+#if defined(SMOLQ__CPU_AVX512)
+typedef __m512i dwords;
 #define DWORDS(x) _mm512_set1_epi32((int32_t)(x))
-#define PUT(tile, row, v) _mm512_storeu_si512((tile) + (row) * 64, v)
+INLINE dwords CALL(each_load)(const void *p) { return _mm512_loadu_si512(p); }
+INLINE void   CALL(each_store)(void *p, dwords x) { _mm512_storeu_si512(p, x); }
+INLINE dwords CALL(each_and)(dwords x, dwords y) { return _mm512_and_si512(x, y); }
+INLINE dwords CALL(each_or)(dwords x, dwords y) { return _mm512_or_si512(x, y); }
+INLINE dwords CALL(each_left)(dwords x, int32_t n) { return _mm512_slli_epi32(x, (unsigned)n); }
+INLINE dwords CALL(each_right)(dwords x, int32_t n) { return _mm512_srli_epi32(x, (unsigned)n); }
+INLINE dwords CALL(each_top)(dwords x, int32_t n) { return _mm512_srai_epi32(x, (unsigned)n); }
+INLINE dwords CALL(each_times)(dwords x, dwords y) { return _mm512_mullo_epi32(x, y); }
+INLINE dwords CALL(each_bytes)(dwords x, dwords y) { return _mm512_add_epi8(x, y); }
+INLINE dwords CALL(each_blend)(dwords mask, dwords a, dwords b) { return BLEND(mask, a, b); }
+INLINE lanes  CALL(low_halves)(dwords x) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(x)); }
+#else
+typedef struct dwords { __m256i a, b; } dwords;
+INLINE dwords CALL(eights)(__m256i a, __m256i b) { dwords x; x.a = a; x.b = b; return x; }
+INLINE dwords CALL(each_all)(int32_t x) { return CALL(eights)(_mm256_set1_epi32(x), _mm256_set1_epi32(x)); }
+#define DWORDS(x) CALL(each_all)((int32_t)(x))
+INLINE dwords CALL(each_load)(const void *p) { return CALL(eights)(LOAD256(p), LOAD256((const uint8_t *)p + 32)); }
+INLINE void   CALL(each_store)(void *p, dwords x) { STORE256(p, x.a); STORE256((uint8_t *)p + 32, x.b); }
+INLINE dwords CALL(each_and)(dwords x, dwords y) { return CALL(eights)(_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)); }
+INLINE dwords CALL(each_or)(dwords x, dwords y) { return CALL(eights)(_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)); }
+INLINE dwords CALL(each_left)(dwords x, int32_t n) { return CALL(eights)(_mm256_slli_epi32(x.a, n), _mm256_slli_epi32(x.b, n)); }
+INLINE dwords CALL(each_right)(dwords x, int32_t n) { return CALL(eights)(_mm256_srli_epi32(x.a, n), _mm256_srli_epi32(x.b, n)); }
+INLINE dwords CALL(each_top)(dwords x, int32_t n) { return CALL(eights)(_mm256_srai_epi32(x.a, n), _mm256_srai_epi32(x.b, n)); }
+INLINE dwords CALL(each_times)(dwords x, dwords y) { return CALL(eights)(_mm256_mullo_epi32(x.a, y.a), _mm256_mullo_epi32(x.b, y.b)); }
+INLINE dwords CALL(each_bytes)(dwords x, dwords y) { return CALL(eights)(_mm256_add_epi8(x.a, y.a), _mm256_add_epi8(x.b, y.b)); }
+INLINE dwords CALL(each_blend)(dwords mask, dwords a, dwords b) { return CALL(each_or)(CALL(each_and)(mask, a), CALL(eights)(_mm256_andnot_si256(mask.a, b.a), _mm256_andnot_si256(mask.b, b.b))); }
+INLINE __m128i CALL(low_words)(__m256i x)
+{
+    x = _mm256_and_si256(x, _mm256_set1_epi32(0xffff));
+    return _mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+}
+INLINE lanes  CALL(low_halves)(dwords x) { return CALL(both)(_mm256_cvtph_ps(CALL(low_words)(x.a)), _mm256_cvtph_ps(CALL(low_words)(x.b))); }
+#endif
 
 /* 16 bytes of each row as four dwords: lane r of c[i] is dword i of row r.  Packed bytes are transposed, after that all goes lane by lane. */
-INLINE void CALL(columns)(const CALL(sixteen) *rows, int32_t at, __m512i *c)
+#if defined(SMOLQ__CPU_AVX512)
+INLINE void CALL(columns)(const CALL(sixteen) *rows, int32_t at, dwords *c)
 {
     __m512i x[4], a, b, d, e;
     const uint8_t *p = rows->p + at;
@@ -3395,6 +3316,30 @@ INLINE void CALL(columns)(const CALL(sixteen) *rows, int32_t at, __m512i *c)
     c[2] = _mm512_unpacklo_epi64(d, e);
     c[3] = _mm512_unpackhi_epi64(d, e);
 }
+#else
+INLINE void CALL(columns_8)(const uint8_t *p, const int32_t *at, __m256i *c)
+{
+    __m256i x[4], a, b, d, e;
+    int32_t i;
+    UNROLL for (i = 0; i < 4; i++) x[i] = _mm256_set_m128i(LOAD128(p + at[i + 4]), LOAD128(p + at[i]));
+    a = _mm256_unpacklo_epi32(x[0], x[1]);
+    b = _mm256_unpacklo_epi32(x[2], x[3]);
+    d = _mm256_unpackhi_epi32(x[0], x[1]);
+    e = _mm256_unpackhi_epi32(x[2], x[3]);
+    c[0] = _mm256_unpacklo_epi64(a, b);
+    c[1] = _mm256_unpackhi_epi64(a, b);
+    c[2] = _mm256_unpacklo_epi64(d, e);
+    c[3] = _mm256_unpackhi_epi64(d, e);
+}
+INLINE void CALL(columns)(const CALL(sixteen) *rows, int32_t at, dwords *c)
+{
+    __m256i a[4], b[4];
+    int32_t i;
+    CALL(columns_8)(rows->p + at, rows->at, a);
+    CALL(columns_8)(rows->p + at, rows->at + 8, b);
+    UNROLL for (i = 0; i < 4; i++) c[i] = CALL(eights)(a[i], b[i]);
+}
+#endif
 INLINE __m128i CALL(eight_words)(const uint8_t *p, const int32_t *at)
 {
     return _mm_setr_epi16((int16_t)smolq_u16_at(p + at[0]), (int16_t)smolq_u16_at(p + at[1]), (int16_t)smolq_u16_at(p + at[2]), (int16_t)smolq_u16_at(p + at[3]),
@@ -3402,7 +3347,10 @@ INLINE __m128i CALL(eight_words)(const uint8_t *p, const int32_t *at)
 }
 INLINE lanes CALL(halves)(const CALL(sixteen) *rows, int32_t at) /* an f16 of each */
 {
-    return _mm512_cvtph_ps(_mm256_set_m128i(CALL(eight_words)(rows->p + at, rows->at + 8), CALL(eight_words)(rows->p + at, rows->at)));
+    int16_t words[16];
+    _mm_storeu_si128((__m128i *)(void *)words, CALL(eight_words)(rows->p + at, rows->at));
+    _mm_storeu_si128((__m128i *)(void *)(words + 8), CALL(eight_words)(rows->p + at, rows->at + 8));
+    return CALL(half)((const uint8_t *)words);
 }
 /* What the next step reads: the next blocks of these rows, at their end the first ones of the next rows. */
 INLINE void CALL(fetch_ahead)(const CALL(sixteen) *rows, const smolq_op_part *part, int32_t n_rows, int32_t first)
@@ -3413,57 +3361,81 @@ INLINE void CALL(fetch_ahead)(const CALL(sixteen) *rows, const smolq_op_part *pa
     for (r = 0; r < 16; r++)
         for (b = 0; b < bytes + 63; b += 64) _mm_prefetch(p + rows->at[r] + b, _MM_HINT_T0);
 }
-INLINE lanes CALL(low_halves)(__m512i x) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(x)); } /* f16 in the low words */
-INLINE lanes CALL(d_and_fifths)(const CALL(sixteen) *rows, int fifth, __m512i *bits) /* of Q5_0, or d of Q4_0 */
+INLINE lanes CALL(d_and_fifths)(const CALL(sixteen) *rows, int fifth, dwords *bits) /* of Q5_0, or d of Q4_0 */
 {
-    __m512i x[4];
-    *bits = _mm512_setzero_si512();
+    dwords x[4];
+    *bits = DWORDS(0);
     if (!fifth) return CALL(halves)(rows, 0);
     CALL(columns)(rows, 0, x);
-    *bits = _mm512_or_si512(_mm512_srli_epi32(x[0], 16), _mm512_slli_epi32(x[1], 16));
+    *bits = CALL(each_or)(CALL(each_right)(x[0], 16), CALL(each_left)(x[1], 16));
     return CALL(low_halves)(x[0]);
 }
 
-
 #if !defined(SMOLQ__CPU_AMX)
-/* With AVX-512 and VNNI the panel has four weights of each row side by side, as signed bytes.  Activations get 128 added, to be the unsigned factor; so each sum starts at
- * -128 times the sum of its weights, a number of the panel.  A run of a block of 256 is summed on its own and multiplied by its scale: 64 products of bytes and 8 or
- * 16 of integers instead of 128 of words. */
-
-enum { CALL(AT_ONCE) = 1,    /* panels */
-       CALL(TOKENS) = 13,    /* two accumulators each fit in 32 registers, and five times 13 are a default batch */
-       CALL(TILE) = 20 * 13, /* tokens that pass over a panel before it is unpacked again */
-       CALL(DWORDS_256) = 64 + 8 + 1, CALL(DWORDS_32) = 8 + 1 + 1 }; /* of 13 tokens each: bytes, pairs of sums (or their sum as float), scale */
+/* A panel has four weights of each row side by side, and activations come four at a time in the same order, those of a few tokens after each other.  A run of a block of
+ * 256 is summed on its own and multiplied by its scale: 64 products of bytes and 8 or 16 of integers instead of 128 of words.  One factor of a product of
+ * bytes is unsigned:
+ *     AVX-512   the activations, which get 128 added; so each sum starts at -128 times the sum of its weights, a number of the panel.
+ *     AVX2      the weights, as codes, level + panel_offset; what the offset adds to a sum is known from the sums of the activations.  Products arrive two by two in 16
+ *               bits, and where codes are small some are added there before they are widened.  Levels of 8 bits stay signed: their magnitudes are multiplied, and
+ *               activations take their signs.
+ *     AVX-VNNI  as AVX2, but any product fits, so all levels become codes. */
+enum { CALL(AT_ONCE) = 1 };  /* panels */
+#if defined(SMOLQ__CPU_AVX512)
+enum { CALL(TOKENS) = 13,    /* two accumulators each fit in 32 registers, and five times 13 are a default batch */
+       CALL(TILE) = 20 * 13 }; /* tokens that pass over a panel before it is unpacked again */
+#else
+enum { CALL(TOKENS) = 4,     /* their sums fit in 16 registers; six are no faster */
+       CALL(TILE) = 256 };
+#endif
+enum { CALL(DWORDS_256) = 64 + 8 + 1, CALL(DWORDS_32) = 8 + 1 + 1 }; /* of each token: bytes, pairs of sums (AVX-512's blocks of 32: their sum as float), scale */
 static const smolq__cpu_layout CALL(layout) = { CALL(TOKENS), CALL(DWORDS_256) * CALL(TOKENS) * 4, CALL(DWORDS_32) * CALL(TOKENS) * 4 };
 
 typedef struct CALL(panel) {
     int8_t  w[64][64];     /* [four weights][row][4] */
-    int32_t start[16][16]; /* [run or block of 32][row] */
+    int32_t start[16][16]; /* [run or block of 32][row], of AVX-512 */
     int32_t scale[16][16]; /* [run][row] */
-    int16_t mins[8][32];   /* two of each row */
+    int16_t mins[8][32];   /* two of each row; AVX2: or what an offset takes away */
     float   d[8][16], dmin[8][16];
     int32_t n_runs;        /* 8, 16; of blocks of 32 their number */
-} CALL(panel);
+} __attribute__((aligned(64))) CALL(panel);
 
-INLINE void CALL(put_dwords)(CALL(panel) *panel, int32_t k, __m512i w) { _mm512_storeu_si512(panel->w[k], w); }
+#if defined(SMOLQ__CPU_VNNI)
+enum { CALL(ANY_BYTE) = 1 };
+#else
+enum { CALL(ANY_BYTE) = 0 };
+#endif
+INLINE int32_t CALL(panel_offset)(int32_t id) /* what codes are above their levels */
+{
+#if defined(SMOLQ__CPU_AVX512)
+    (void)id;
+    return 0;
+#else
+    if (id == SMOLQ_TYPE_MXFP4 || id == SMOLQ_TYPE_NVFP4) return 12;
+    if (CALL(signed_256)(id) || CALL(flips_256)(id) || CALL(signed_32)(id)) return CALL(ANY_BYTE) ? 128 : 0;
+    return CALL(offset_256)(id) + CALL(offset_32)(id);
+#endif
+}
+
+INLINE void CALL(put_dwords)(CALL(panel) *panel, int32_t k, dwords w, int32_t add) { CALL(each_store)(panel->w[k], add ? CALL(each_bytes)(w, DWORDS((uint32_t)(add & 255) * 0x01010101u)) : w); }
 
 /* Q4_K and Q5_K: see smolq__scales_6_bit. */
 INLINE void CALL(panel_q45_k)(CALL(panel) *panel, const CALL(sixteen) *rows, int fifth)
 {
-    const __m512i m6 = DWORDS(0x3f3f3f3f), m4 = DWORDS(0x0f0f0f0f), m2 = DWORDS(0x03030303), m16 = DWORDS(0x10101010), m8 = DWORDS(255);
-    __m512i h[4], sc[2], mn[2], x[8], high[8];
+    const dwords m6 = DWORDS(0x3f3f3f3f), m4 = DWORDS(0x0f0f0f0f), m2 = DWORDS(0x03030303), m16 = DWORDS(0x10101010), m8 = DWORDS(255);
+    dwords h[4], sc[2], mn[2], x[8], high[8];
     int32_t i, k;
     CALL(columns)(rows, 0, h);
     CALL(store)(panel->d[0], CALL(low_halves)(h[0]));
-    CALL(store)(panel->dmin[0], CALL(sub)(_mm512_set1_ps(-0.0f), CALL(low_halves)(_mm512_srli_epi32(h[0], 16))));
-    sc[0] = _mm512_and_si512(h[1], m6);
-    mn[0] = _mm512_and_si512(h[2], m6);
-    sc[1] = _mm512_or_si512(_mm512_and_si512(h[3], m4), _mm512_slli_epi32(_mm512_and_si512(_mm512_srli_epi32(h[1], 6), m2), 4));
-    mn[1] = _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi32(h[3], 4), m4), _mm512_slli_epi32(_mm512_and_si512(_mm512_srli_epi32(h[2], 6), m2), 4));
+    CALL(store)(panel->dmin[0], CALL(sub)(CALL(all)(-0.0f), CALL(low_halves)(CALL(each_right)(h[0], 16))));
+    sc[0] = CALL(each_and)(h[1], m6);
+    mn[0] = CALL(each_and)(h[2], m6);
+    sc[1] = CALL(each_or)(CALL(each_and)(h[3], m4), CALL(each_left)(CALL(each_and)(CALL(each_right)(h[1], 6), m2), 4));
+    mn[1] = CALL(each_or)(CALL(each_and)(CALL(each_right)(h[3], 4), m4), CALL(each_left)(CALL(each_and)(CALL(each_right)(h[2], 6), m2), 4));
     UNROLL for (i = 0; i < 8; i++) { /* a minimum serves two runs of 16 */
-        __m512i m = _mm512_and_si512(_mm512_srli_epi32(mn[i / 4], (unsigned)(8 * (i % 4))), m8);
-        _mm512_storeu_si512(panel->mins[i], _mm512_or_si512(m, _mm512_slli_epi32(m, 16)));
-        _mm512_storeu_si512(panel->scale[i], _mm512_and_si512(_mm512_srli_epi32(sc[i / 4], (unsigned)(8 * (i % 4))), m8));
+        dwords m = CALL(each_and)(CALL(each_right)(mn[i / 4], 8 * (i % 4)), m8);
+        CALL(each_store)(panel->mins[i], CALL(each_or)(m, CALL(each_left)(m, 16)));
+        CALL(each_store)(panel->scale[i], CALL(each_and)(CALL(each_right)(sc[i / 4], 8 * (i % 4)), m8));
     }
     if (fifth) {
         CALL(columns)(rows, 16, high);
@@ -3473,13 +3445,13 @@ INLINE void CALL(panel_q45_k)(CALL(panel) *panel, const CALL(sixteen) *rows, int
         CALL(columns)(rows, (fifth ? 48 : 16) + 32 * k, x);
         CALL(columns)(rows, (fifth ? 64 : 32) + 32 * k, x + 4);
         UNROLL for (i = 0; i < 8; i++) {
-            __m512i a = _mm512_and_si512(x[i], m4), b = _mm512_and_si512(_mm512_srli_epi32(x[i], 4), m4);
+            dwords a = CALL(each_and)(x[i], m4), b = CALL(each_and)(CALL(each_right)(x[i], 4), m4);
             if (fifth) {
-                a = _mm512_or_si512(a, _mm512_and_si512(k < 2 ? _mm512_slli_epi32(high[i], (unsigned)(4 - 2 * k)) : _mm512_srli_epi32(high[i], (unsigned)(2 * k - 4)), m16));
-                b = _mm512_or_si512(b, _mm512_and_si512(k < 2 ? _mm512_slli_epi32(high[i], (unsigned)(3 - 2 * k)) : _mm512_srli_epi32(high[i], (unsigned)(2 * k - 3)), m16));
+                a = CALL(each_or)(a, CALL(each_and)(k < 2 ? CALL(each_left)(high[i], 4 - 2 * k) : CALL(each_right)(high[i], 2 * k - 4), m16));
+                b = CALL(each_or)(b, CALL(each_and)(k < 2 ? CALL(each_left)(high[i], 3 - 2 * k) : CALL(each_right)(high[i], 2 * k - 3), m16));
             }
-            CALL(put_dwords)(panel, 16 * k + i, a);
-            CALL(put_dwords)(panel, 16 * k + 8 + i, b);
+            CALL(put_dwords)(panel, 16 * k + i, a, 0);
+            CALL(put_dwords)(panel, 16 * k + 8 + i, b, 0);
         }
     }
     panel->n_runs = 8;
@@ -3487,12 +3459,12 @@ INLINE void CALL(panel_q45_k)(CALL(panel) *panel, const CALL(sixteen) *rows, int
 
 INLINE void CALL(panel_q6_k)(CALL(panel) *panel, const CALL(sixteen) *rows)
 {
-    const __m512i m4 = DWORDS(0x0f0f0f0f), m6 = DWORDS(0x3f3f3f3f), offset = DWORDS(0x20202020);
-    __m512i sc[4], a[4], b[4], h[4];
+    const dwords m4 = DWORDS(0x0f0f0f0f), m6 = DWORDS(0x3f3f3f3f);
+    dwords sc[4], a[4], b[4], h[4];
     int32_t part, g, i;
     CALL(columns)(rows, 192, sc);
     CALL(store)(panel->d[0], CALL(halves)(rows, 208));
-    UNROLL for (i = 0; i < 16; i++) _mm512_storeu_si512(panel->scale[i], _mm512_srai_epi32(_mm512_slli_epi32(sc[i / 4], (unsigned)(24 - 8 * (i % 4))), 24));
+    UNROLL for (i = 0; i < 16; i++) CALL(each_store)(panel->scale[i], CALL(each_top)(CALL(each_left)(sc[i / 4], 24 - 8 * (i % 4)), 24));
     UNROLL for (part = 0; part < 4; part++) { /* half n of the block, half s of each 32 */
         int32_t n = part >> 1, s = part & 1;
         CALL(columns)(rows, n * 64 + s * 16, a);
@@ -3500,9 +3472,9 @@ INLINE void CALL(panel_q6_k)(CALL(panel) *panel, const CALL(sixteen) *rows)
         CALL(columns)(rows, 128 + n * 32 + s * 16, h);
         UNROLL for (g = 0; g < 4; g++) { /* weights n * 128 + g * 32 + s * 16 and on */
             UNROLL for (i = 0; i < 4; i++) {
-                __m512i q = g & 1 ? b[i] : a[i], top = g < 2 ? _mm512_slli_epi32(h[i], (unsigned)(4 - 2 * g)) : _mm512_srli_epi32(h[i], (unsigned)(2 * g - 4));
-                q = BLEND(m4, g < 2 ? q : _mm512_srli_epi32(q, 4), top); /* 6 bits, rubbish above */
-                CALL(put_dwords)(panel, n * 32 + g * 8 + s * 4 + i, _mm512_sub_epi8(_mm512_and_si512(q, m6), offset));
+                dwords q = g & 1 ? b[i] : a[i], top = g < 2 ? CALL(each_left)(h[i], 4 - 2 * g) : CALL(each_right)(h[i], 2 * g - 4);
+                q = CALL(each_blend)(m4, g < 2 ? q : CALL(each_right)(q, 4), top); /* 6 bits, rubbish above */
+                CALL(put_dwords)(panel, n * 32 + g * 8 + s * 4 + i, CALL(each_and)(q, m6), CALL(panel_offset)(SMOLQ_TYPE_Q6_K) - 32);
             }
         }
     }
@@ -3512,6 +3484,7 @@ INLINE void CALL(panel_q6_k)(CALL(panel) *panel, const CALL(sixteen) *rows)
 /* Any type in blocks of 256, row by row. */
 INLINE void CALL(panel_256)(CALL(panel) *panel, const CALL(sixteen) *rows, const smolq__type *type)
 {
+    const codes offset = CALL(code_all)(CALL(panel_offset)(type->id));
     int8_t levels[16][256];
     CALL(sixteen) from;
     int32_t r, i;
@@ -3520,7 +3493,7 @@ INLINE void CALL(panel_256)(CALL(panel) *panel, const CALL(sixteen) *rows, const
         int16_t scales[16], mins[16];
         CALL(block_any)(&block, type->id, rows->p + rows->at[r], &panel->d[0][r], &panel->dmin[0][r]);
         STORE256(scales, block.scales);
-        UNROLL for (i = 0; i < 8; i++) STORE256(levels[r] + 32 * i, CALL(levels)(type->id, &block, i));
+        UNROLL for (i = 0; i < 8; i++) STORE256(levels[r] + 32 * i, CALL(code_add)(CALL(levels)(type->id, &block, i), offset));
         for (i = 0; i < 16; i++) panel->scale[i][r] = scales[i];
         if (CALL(mins_256)(type->id)) {
             STORE256(mins, block.mins);
@@ -3530,9 +3503,9 @@ INLINE void CALL(panel_256)(CALL(panel) *panel, const CALL(sixteen) *rows, const
     }
     from.p = (const uint8_t *)levels[0];
     for (i = 0; i < 64; i += 4) {
-        __m512i x[4];
+        dwords x[4];
         CALL(columns)(&from, 4 * i, x);
-        for (r = 0; r < 4; r++) CALL(put_dwords)(panel, i + r, x[r]);
+        for (r = 0; r < 4; r++) CALL(put_dwords)(panel, i + r, x[r], 0);
     }
     panel->n_runs = 16;
 }
@@ -3540,51 +3513,52 @@ INLINE void CALL(panel_256)(CALL(panel) *panel, const CALL(sixteen) *rows, const
 /* Block b of Q8_0; of Q4_0 and Q5_0; of the other types in blocks of 32. */
 INLINE void CALL(panel_q8_0)(CALL(panel) *panel, int32_t b, const CALL(sixteen) *rows)
 {
-    __m512i x[8];
+    dwords x[8];
     int32_t i;
     CALL(store)(panel->d[b], CALL(halves)(rows, 0));
     CALL(columns)(rows, 2, x);
     CALL(columns)(rows, 18, x + 4);
-    UNROLL for (i = 0; i < 8; i++) CALL(put_dwords)(panel, 8 * b + i, x[i]);
+    UNROLL for (i = 0; i < 8; i++) CALL(put_dwords)(panel, 8 * b + i, x[i], CALL(panel_offset)(SMOLQ_TYPE_Q8_0));
 }
 INLINE void CALL(panel_q45_0)(CALL(panel) *panel, int32_t b, const CALL(sixteen) *rows, int fifth)
 {
-    const __m512i m4 = DWORDS(0x0f0f0f0f), offset = DWORDS(fifth ? 0x10101010 : 0x08080808);
-    __m512i x[4], qh;
-    int32_t i, high;
+    const dwords m4 = DWORDS(0x0f0f0f0f);
+    dwords x[4], qh;
+    int32_t i, high, id = fifth ? SMOLQ_TYPE_Q5_0 : SMOLQ_TYPE_Q4_0;
     CALL(store)(panel->d[b], CALL(d_and_fifths)(rows, fifth, &qh));
     CALL(columns)(rows, fifth ? 6 : 2, x);
     UNROLL for (i = 0; i < 4; i++)
         UNROLL for (high = 0; high < 2; high++) { /* weights 16 * high + 4 * i and on */
-            __m512i q = _mm512_and_si512(high ? _mm512_srli_epi32(x[i], 4) : x[i], m4);
+            dwords q = CALL(each_and)(high ? CALL(each_right)(x[i], 4) : x[i], m4);
             if (fifth) { /* four bits to bit 4 of four bytes: 1 + 2^7 + 2^14 + 2^21 moves bit k to 8k, and nothing else there */
-                __m512i bits = _mm512_mullo_epi32(_mm512_and_si512(_mm512_srli_epi32(qh, (unsigned)(16 * high + 4 * i)), DWORDS(15)), DWORDS(0x00204081));
-                q = _mm512_or_si512(q, _mm512_slli_epi32(_mm512_and_si512(bits, DWORDS(0x01010101)), 4));
+                dwords bits = CALL(each_times)(CALL(each_and)(CALL(each_right)(qh, 16 * high + 4 * i), DWORDS(15)), DWORDS(0x00204081));
+                q = CALL(each_or)(q, CALL(each_left)(CALL(each_and)(bits, DWORDS(0x01010101)), 4));
             }
-            CALL(put_dwords)(panel, 8 * b + 4 * high + i, _mm512_sub_epi8(q, offset));
+            CALL(put_dwords)(panel, 8 * b + 4 * high + i, q, CALL(panel_offset)(id) - CALL(offset_32)(id));
         }
 }
 INLINE void CALL(panel_32)(CALL(panel) *panel, int32_t b, const CALL(sixteen) *rows, int32_t id, int32_t part)
 {
+    const codes offset = CALL(code_all)(CALL(panel_offset)(id));
     uint8_t levels[16][32];
     CALL(sixteen) from;
-    __m512i x[8];
+    dwords x[8];
     int32_t r, i;
     for (r = 0; r < 16; r++) {
-        STORE256(levels[r], CALL(levels_32)(id, rows->p + rows->at[r], part, &panel->d[b][r], &panel->dmin[b][r]));
+        STORE256(levels[r], CALL(code_add)(CALL(levels_32)(id, rows->p + rows->at[r], part, &panel->d[b][r], &panel->dmin[b][r]), offset));
         from.at[r] = r * 32;
     }
     from.p = levels[0];
     CALL(columns)(&from, 0, x);
     CALL(columns)(&from, 16, x + 4);
-    UNROLL for (i = 0; i < 8; i++) CALL(put_dwords)(panel, 8 * b + i, x[i]);
+    UNROLL for (i = 0; i < 8; i++) CALL(put_dwords)(panel, 8 * b + i, x[i], 0);
 }
 
 /* The next n weights of 16 rows. */
 static void CALL(fill_panel)(CALL(panel) *panel, const CALL(sixteen) *rows, const smolq__type *type, int32_t n)
 {
     CALL(sixteen) at = *rows;
-    int32_t b, k, bytes = type->facts.block_bytes, parts = CALL(parts_32)(type->id);
+    int32_t b, bytes = type->facts.block_bytes, parts = CALL(parts_32)(type->id);
     if (type->facts.group == 256) {
         switch (type->id) {
         case SMOLQ_TYPE_Q4_K: CALL(panel_q45_k)(panel, rows, 0); break;
@@ -3602,12 +3576,21 @@ static void CALL(fill_panel)(CALL(panel) *panel, const CALL(sixteen) *rows, cons
             }
         panel->n_runs = CALL(halves_32)(type->id) ? n / 16 : n / 32;
     }
+#if defined(SMOLQ__CPU_AVX512)
     for (b = 0; b < panel->n_runs; b++) {
         __m512i sum = _mm512_setzero_si512();
-        int32_t per_run = n / 4 / panel->n_runs;
+        int32_t per_run = n / 4 / panel->n_runs, k;
         for (k = 0; k < per_run; k++) sum = _mm512_dpbusd_epi32(sum, DWORDS(0x80808080), _mm512_loadu_si512(panel->w[b * per_run + k]));
         _mm512_storeu_si512(panel->start[b], _mm512_sub_epi32(_mm512_setzero_si512(), sum));
     }
+#else
+    if (type->facts.group == 256 && !CALL(mins_256)(type->id))
+        for (b = 0; b < 16; b++) {
+            const __m256i take = _mm256_set1_epi16((int16_t)-CALL(panel_offset)(type->id));
+            __m256i low = LOAD256(panel->scale[b / 2 * 2] + b % 2 * 8), high = LOAD256(panel->scale[b / 2 * 2 + 1] + b % 2 * 8);
+            STORE256(panel->mins[b / 2] + b % 2 * 16, _mm256_mullo_epi16(_mm256_blend_epi16(low, _mm256_slli_epi32(high, 16), 0xaa), take));
+        }
+#endif
 }
 
 /* The activations of a token, as quantized, into its column of the records. */
@@ -3616,24 +3599,30 @@ static void CALL(arrange)(const smolq_run *run, const smolq_op *op, int32_t row)
     enum { T = CALL(TOKENS) };
     const uint8_t *x = smolq_row(run, op->out, row), *d = x + smolq_a8_d(op->n), *sums = x + smolq_a8_sums(op->n, op->group);
     uint8_t *to = smolq__cpu_record(&CALL(layout), run, op->out, row / T) + row % T * 4;
-    int32_t b, k, dwords = op->group / 4;
+    int32_t b, k, dwords_x = op->group / 4, pairs = op->group / 32;
     for (b = 0; b < op->n / op->group; b++, x += op->group, d += 4, sums += op->group / 8) {
-        for (k = 0; k < dwords; k++, to += T * 4) {
+        for (k = 0; k < dwords_x; k++, to += T * 4) {
+#if defined(SMOLQ__CPU_AVX512)
             uint32_t q = smolq_u32_at(x + 4 * k) ^ 0x80808080u;
             memcpy(to, &q, 4);
+#else
+            memcpy(to, x + 4 * k, 4);
+#endif
         }
-        if (op->group == 256)
-            for (k = 0; k < 8; k++, to += T * 4) memcpy(to, sums + 4 * k, 4);
-        else {
+#if defined(SMOLQ__CPU_AVX512)
+        if (op->group == 32) {
             float sum = (float)((int16_t)smolq_u16_at(sums) + (int16_t)smolq_u16_at(sums + 2));
             memcpy(to, &sum, 4);
             to += T * 4;
-        }
+        } else
+#endif
+            for (k = 0; k < pairs; k++, to += T * 4) memcpy(to, sums + 4 * k, 4);
         memcpy(to, d, 4);
         to += T * 4;
     }
 }
 
+#if defined(SMOLQ__CPU_AVX512)
 /* n rows of a panel times 13 tokens, x [n][13]. */
 INLINE void CALL(panel_dot)(int8_t (*w)[64], int32_t n, const int32_t *x, __m512i start, __m512i *acc)
 {
@@ -3707,6 +3696,180 @@ INLINE void CALL(step_16)(CALL(panel) *panel, const int32_t *x, float (*c)[16])
     UNROLL for (t = 0; t < T; t++) CALL(store)(c[t], y[t]);
 }
 
+INLINE void CALL(panel_step)(CALL(panel) *panel, const smolq__type *type, const int32_t *x, float (*c)[16])
+{
+    if (CALL(mins_32)(type->id)) CALL(step_32)(panel, 1, x, c);
+    else if (CALL(halves_32)(type->id)) CALL(step_16)(panel, x, c);
+    else if (type->facts.group == 32) CALL(step_32)(panel, 0, x, c);
+    else if (type->id == SMOLQ_TYPE_Q4_K || type->id == SMOLQ_TYPE_Q5_K) CALL(step_256)(panel, 8, 1, x, c);
+    else if (type->id == SMOLQ_TYPE_Q2_K) CALL(step_256)(panel, 16, 1, x, c);
+    else CALL(step_256)(panel, 16, 0, x, c);
+}
+
+#else
+/* So many times two products of a code, up to 15, 31 or 63, and an activation fit in 16 bits.  None: the codes are signed, and once is what fits. */
+INLINE int32_t CALL(panel_room)(int32_t id)
+{
+    if (CALL(ANY_BYTE)) return 8;
+    switch (id) {
+    case SMOLQ_TYPE_Q4_K: case SMOLQ_TYPE_Q4_0: case SMOLQ_TYPE_Q4_1: case SMOLQ_TYPE_Q1_0: case SMOLQ_TYPE_Q2_0: return 8;
+    case SMOLQ_TYPE_Q5_K: case SMOLQ_TYPE_Q5_0: case SMOLQ_TYPE_Q5_1: case SMOLQ_TYPE_MXFP4: case SMOLQ_TYPE_NVFP4: case SMOLQ_TYPE_Q2_K: case SMOLQ_TYPE_Q3_K:
+    case SMOLQ_TYPE_IQ1_S: case SMOLQ_TYPE_IQ1_M: case SMOLQ_TYPE_TQ1_0: case SMOLQ_TYPE_TQ2_0: return 4;
+    case SMOLQ_TYPE_Q6_K: return 2;
+    default: return 0;
+    }
+}
+
+#define IN_ORDER(x) __asm__("" : "+x"(x)) /* or GCC adds pairs of products first, and runs out of registers */
+
+/* acc[t][half] += scale * the products of n rows of a panel and TOKENS tokens, x [n][TOKENS].  Without scale it is 1. */
+#if defined(SMOLQ__CPU_VNNI)
+INLINE void CALL(panel_dot)(int8_t (*w)[64], int32_t n, const int32_t *x, int32_t room, const int32_t *scale, __m256i (*acc)[2])
+{
+    enum { T = CALL(TOKENS) };
+    __m256i sum[T][2], v[2];
+    int32_t k, t, h;
+    (void)room;
+    UNROLL for (t = 0; t < T; t++) UNROLL for (h = 0; h < 2; h++) sum[t][h] = scale ? _mm256_setzero_si256() : acc[t][h];
+    UNROLL for (k = 0; k < n; k++, x += T) {
+        UNROLL for (h = 0; h < 2; h++) v[h] = LOAD256(w[k] + 32 * h);
+        UNROLL for (t = 0; t < T; t++) {
+            __m256i q = _mm256_set1_epi32(x[t]);
+            UNROLL for (h = 0; h < 2; h++) sum[t][h] = _mm256_dpbusd_avx_epi32(sum[t][h], v[h], q);
+        }
+    }
+    UNROLL for (h = 0; h < 2; h++) {
+        if (scale) v[h] = LOAD256(scale + 8 * h);
+        UNROLL for (t = 0; t < T; t++) acc[t][h] = scale ? _mm256_add_epi32(acc[t][h], _mm256_mullo_epi32(sum[t][h], v[h])) : sum[t][h];
+    }
+}
+#else
+INLINE void CALL(panel_dot)(int8_t (*w)[64], int32_t n, const int32_t *x, int32_t room, const int32_t *scale, __m256i (*acc)[2])
+{
+    enum { T = CALL(TOKENS) };
+    __m256i sum[T][2], v[2], s[2];
+    int32_t k, t, h, first;
+    UNROLL for (h = 0; h < 2; h++) {
+        s[h] = scale ? LOAD256(scale + 8 * h) : _mm256_set1_epi16(1);
+        if (scale) s[h] = _mm256_blend_epi16(s[h], _mm256_slli_epi32(s[h], 16), 0xaa);
+    }
+    if (!room)
+        UNROLL for (h = 0; h < 2; h++)
+            UNROLL for (k = 0; k < n; k++) {
+                v[0] = LOAD256(w[k] + 32 * h);
+                v[1] = _mm256_abs_epi8(v[0]);
+                UNROLL for (t = 0; t < T; t++) {
+                    acc[t][h] = CALL(dot_words)(acc[t][h], _mm256_maddubs_epi16(v[1], _mm256_sign_epi8(_mm256_set1_epi32(x[k * T + t]), v[0])), s[h]);
+                    IN_ORDER(acc[t][h]);
+                }
+            }
+    else
+        UNROLL for (first = 0; first < n; first += room) {
+            UNROLL for (k = first; k < first + room; k++) {
+                UNROLL for (h = 0; h < 2; h++) v[h] = LOAD256(w[k] + 32 * h);
+                UNROLL for (t = 0; t < T; t++) {
+                    __m256i q = _mm256_set1_epi32(x[k * T + t]);
+                    UNROLL for (h = 0; h < 2; h++) {
+                        sum[t][h] = k == first ? _mm256_maddubs_epi16(v[h], q) : _mm256_add_epi16(sum[t][h], _mm256_maddubs_epi16(v[h], q));
+                        IN_ORDER(sum[t][h]);
+                    }
+                }
+            }
+            UNROLL for (t = 0; t < T; t++)
+                UNROLL for (h = 0; h < 2; h++) {
+                    acc[t][h] = CALL(dot_words)(acc[t][h], sum[t][h], s[h]);
+                    IN_ORDER(acc[t][h]);
+                }
+        }
+}
+#endif
+
+/* The float step: c += d * dx * acc. */
+INLINE void CALL(panel_add)(const float *d, const float *dx, __m256i (*acc)[2], float (*c)[16])
+{
+    int32_t t, h;
+    UNROLL for (h = 0; h < 2; h++) {
+        __m256 dw = _mm256_loadu_ps(d + 8 * h);
+        UNROLL for (t = 0; t < CALL(TOKENS); t++)
+            _mm256_storeu_ps(c[t] + 8 * h, _mm256_fmadd_ps(_mm256_mul_ps(dw, _mm256_set1_ps(dx[t])), _mm256_cvtepi32_ps(acc[t][h]), _mm256_loadu_ps(c[t] + 8 * h)));
+    }
+}
+
+INLINE void CALL(panel_mins)(CALL(panel) *panel, const int32_t *sums, __m256i (*acc)[2]) /* of a block of 256 */
+{
+    enum { T = CALL(TOKENS) };
+    int32_t k, t, h;
+    UNROLL for (t = 0; t < T; t++) acc[t][0] = acc[t][1] = _mm256_setzero_si256();
+    UNROLL for (k = 0; k < 8; k++)
+        UNROLL for (t = 0; t < T; t++) {
+            __m256i pair = _mm256_set1_epi32(sums[k * T + t]);
+            UNROLL for (h = 0; h < 2; h++) {
+                acc[t][h] = CALL(dot_words)(acc[t][h], LOAD256(panel->mins[k] + 16 * h), pair);
+                IN_ORDER(acc[t][h]);
+            }
+        }
+}
+
+INLINE void CALL(step_256)(CALL(panel) *panel, int32_t n_runs, int32_t room, int mins, const int32_t *x, float (*c)[16])
+{
+    enum { T = CALL(TOKENS) };
+    const int32_t *sums = x + 64 * T;
+    const float *dx = (const float *)(const void *)(sums + 8 * T);
+    __m256i acc[T][2];
+    int32_t run, t;
+    if (mins || !room) { UNROLL for (t = 0; t < T; t++) acc[t][0] = acc[t][1] = _mm256_setzero_si256(); }
+    else CALL(panel_mins)(panel, sums, acc);
+    for (run = 0; run < n_runs; run++) CALL(panel_dot)(panel->w + run * (64 / n_runs), 64 / n_runs, x + run * (64 / n_runs) * T, room, panel->scale[run], acc);
+    CALL(panel_add)(panel->d[0], dx, acc, c);
+    if (!mins) return;
+    CALL(panel_mins)(panel, sums, acc);
+    CALL(panel_add)(panel->dmin[0], dx, acc, c);
+}
+
+/* Groups of `per` weights, each a float step of its own: blocks of 32, or their halves. */
+INLINE void CALL(step_32)(CALL(panel) *panel, int32_t per, int32_t room, int mins, int32_t offset, const int32_t *x, float (*c)[16])
+{
+    enum { T = CALL(TOKENS) };
+    const __m256i take = _mm256_set1_epi32(per == 32 ? (int32_t)((uint32_t)(offset & 0xffff) * 0x10001u) : offset & 0xffff);
+    __m256i acc[T][2];
+    int32_t g, t;
+    for (g = 0; g < panel->n_runs; g++) {
+        int32_t b = g * per / 32, second = g * per % 32;
+        const int32_t *q = x + (b * CALL(DWORDS_32) + second / 4) * T, *sums = x + (b * CALL(DWORDS_32) + 8) * T;
+        const float *dx = (const float *)(const void *)(sums + T);
+        UNROLL for (t = 0; t < T; t++) {
+            __m256i pair = _mm256_set1_epi32(sums[t]);
+            acc[t][0] = acc[t][1] = mins || !room ? _mm256_setzero_si256() : _mm256_madd_epi16(pair, second ? _mm256_slli_epi32(take, 16) : take);
+        }
+        CALL(panel_dot)(panel->w + g * per / 4, per / 4, q, room, NULL, acc);
+        CALL(panel_add)(second ? panel->dmin[b] : panel->d[b], dx, acc, c);
+        if (!mins) continue;
+        UNROLL for (t = 0; t < T; t++) acc[t][0] = acc[t][1] = _mm256_madd_epi16(_mm256_set1_epi32(sums[t]), _mm256_set1_epi16(1));
+        CALL(panel_add)(panel->dmin[b], dx, acc, c);
+    }
+}
+
+INLINE void CALL(panel_step)(CALL(panel) *panel, const smolq__type *type, const int32_t *x, float (*c)[16])
+{
+    int32_t room = CALL(panel_room)(type->id), offset = -CALL(panel_offset)(type->id);
+    if (type->facts.group == 256) {
+        if (panel->n_runs == 8) {
+            if (room >= 8) CALL(step_256)(panel, 8, 8, 1, x, c);
+            else CALL(step_256)(panel, 8, 4, 1, x, c);
+        } else if (CALL(mins_256)(type->id)) CALL(step_256)(panel, 16, 4, 1, x, c);
+        else if (room >= 4) CALL(step_256)(panel, 16, 4, 0, x, c);
+        else if (room) CALL(step_256)(panel, 16, 2, 0, x, c);
+        else CALL(step_256)(panel, 16, 0, 0, x, c);
+    } else if (CALL(halves_32)(type->id)) CALL(step_32)(panel, 16, 4, 0, offset, x, c);
+    else if (CALL(mins_32)(type->id)) {
+        if (room >= 8) CALL(step_32)(panel, 32, 8, 1, offset, x, c);
+        else CALL(step_32)(panel, 32, 4, 1, offset, x, c);
+    } else if (room >= 8) CALL(step_32)(panel, 32, 8, 0, offset, x, c);
+    else if (room) CALL(step_32)(panel, 32, 4, 0, offset, x, c);
+    else CALL(step_32)(panel, 32, 0, 0, offset, x, c);
+}
+#endif
+
 /* Sixteen rows (or the n_rows that are left) for all tokens. */
 static void CALL(many)(const smolq_run *run, const smolq_op_part *part, int32_t n_tokens, int32_t row, int32_t n_rows)
 {
@@ -3729,15 +3892,8 @@ static void CALL(many)(const smolq_run *run, const smolq_op_part *part, int32_t 
             rows.p = part->w->data + (uint64_t)row * part->w->row_bytes + (size_t)first / block * bytes;
             CALL(fetch_ahead)(&rows, part, 16, first);
             CALL(fill_panel)(&panel, &rows, type, n_cols - first < 256 ? n_cols - first : 256);
-            for (t = 0; t < n_tile; t += CALL(TOKENS)) {
-                const int32_t *x = (const int32_t *)(const void *)(smolq__cpu_record(&CALL(layout), run, part->in, (tile + t) / CALL(TOKENS)) + at);
-                if (CALL(mins_32)(type->id)) CALL(step_32)(&panel, 1, x, c + t);
-                else if (CALL(halves_32)(type->id)) CALL(step_16)(&panel, x, c + t);
-                else if (type->facts.group == 32) CALL(step_32)(&panel, 0, x, c + t);
-                else if (type->id == SMOLQ_TYPE_Q4_K || type->id == SMOLQ_TYPE_Q5_K) CALL(step_256)(&panel, 8, 1, x, c + t);
-                else if (type->id == SMOLQ_TYPE_Q2_K) CALL(step_256)(&panel, 16, 1, x, c + t);
-                else CALL(step_256)(&panel, 16, 0, x, c + t);
-            }
+            for (t = 0; t < n_tile; t += CALL(TOKENS))
+                CALL(panel_step)(&panel, type, (const int32_t *)(const void *)(smolq__cpu_record(&CALL(layout), run, part->in, (tile + t) / CALL(TOKENS)) + at), c + t);
         }
         for (t = 0; t < n_tile; t++) {
             float *out = (float *)(void *)smolq_row(run, part->out, tile + t);
@@ -3775,6 +3931,8 @@ typedef struct CALL(tiles) {
     float   out[16][256];       /* results on their way to the float steps */
     float   acc[CALL(TOKEN_TILES)][2][256];
 } CALL(tiles);
+
+#define PUT(tile, row, v) _mm512_storeu_si512((tile) + (row) * 64, v)
 
 /* Byte j of each lane into both of its words, as their low byte (the high one is 0) or their high byte. */
 INLINE __m512i CALL(byte_to_words)(__m512i x, int32_t j, int high)
@@ -3858,6 +4016,21 @@ INLINE void CALL(tiles_q6_k)(CALL(tiles) *t, int32_t half, const CALL(sixteen) *
             }
         }
     }
+}
+
+/* One row's block of 256 as words; id as for block_256. */
+INLINE void CALL(words_256)(int32_t id, const smolq__type *type, const uint8_t *p, int16_t *v, int16_t *mins, float *d, float *dmin)
+{
+    CALL(block) b;
+    int32_t j;
+    if (CALL(is_short)(id)) CALL(block_256)(id, &b, p, d, dmin);
+    else CALL(block_any)(&b, type->id, p, d, dmin);
+    UNROLL for (j = 0; j < 8; j++) {
+        codes x = CALL(levels)(type->id, &b, j);
+        STORE256(v + 32 * j, _mm256_mullo_epi16(_mm256_cvtepi8_epi16(_mm256_castsi256_si128(x)), _mm256_permute2x128_si256(b.scale[j], b.scale[j], 0x00)));
+        STORE256(v + 32 * j + 16, _mm256_mullo_epi16(_mm256_cvtepi8_epi16(_mm256_extracti128_si256(x, 1)), _mm256_permute2x128_si256(b.scale[j], b.scale[j], 0x11)));
+    }
+    if (CALL(mins_256)(type->id)) STORE256(mins, b.mins);
 }
 
 /* Any type in blocks of 256, row by row as words. */
@@ -4236,7 +4409,7 @@ static void CALL(many)(const smolq_run *run, const smolq_op_part *part, int32_t 
 #undef NEXT
 #undef PUT
 #endif /* AMX */
-#endif /* AVX-512 */
+#endif /* NEON or x86 */
 
 /* ---- the operations ---- */
 
@@ -4730,6 +4903,10 @@ static void CALL(share)(const smolq__cpu_job *job, int32_t index)
     smolq__cpu_floats_leave(saved);
 }
 
+#undef IN_ORDER
+#undef BLEND
+#undef DWORDS
+#undef dwords
 #undef STORE256
 #undef BYTES
 #undef TWICE

@@ -135,7 +135,7 @@ typedef struct engine { /* options that the programs which run a model have in c
 #define ENGINE_OPTIONS(e) \
     { "-m",        "MODEL",   's', &(e).model,     "GGUF file of the model" }, \
     { "--backend", "B",       's', &(e).backend,   "ref, cpu or cuda: what computes" }, \
-    { "--isa",     "I",       's', &(e).isa,       "ref, avx2, avx512, amx or neon: the most that the cpu backend may use" }, \
+    { "--isa",     "I",       's', &(e).isa,       "ref, avx2, avxvnni, avx512, amx or neon: the most that the cpu backend may use" }, \
     { "--kv",      "TYPE",    's', &(e).kv,        "f32, f16 or q8_0: type of the KV cache (f16)" }
 
 #ifdef SMOLQ_WITH_CPU
@@ -169,7 +169,7 @@ static inline const smolq_backend *find_backend(const char *name)
 
 static inline smolq_model *open_model(engine *e)
 {
-    static const char *const isas[] = { "ref", "avx2", "avx512", "amx", "neon", "neon-base", "neon-dotprod", "neon-i8mm" };
+    static const char *const isas[] = { "ref", "avx2", "avxvnni", "avx512", "amx", "neon", "neon-base", "neon-dotprod", "neon-i8mm" };
     smolq_device_options device_options = { 0 };
     smolq_open_options options = { 0 };
     smolq_model *model;
@@ -177,7 +177,7 @@ static inline smolq_model *open_model(engine *e)
     size_t i;
     if (!e->model) die("no model: say -m MODEL");
     for (i = 0; e->isa && i < sizeof isas / sizeof *isas && strcmp(e->isa, isas[i]); i++) {}
-    if (i == sizeof isas / sizeof *isas) die("unknown isa %s; there are ref, avx2, avx512, amx, neon and neon-base, -dotprod, -i8mm", e->isa);
+    if (i == sizeof isas / sizeof *isas) die("unknown isa %s; there are ref, avx2, avxvnni, avx512, amx, neon and neon-base, -dotprod, -i8mm", e->isa);
     device_options.n_threads = e->n_threads;
     device_options.isa = e->isa;
     check(smolq_device_open(find_backend(e->backend), &device_options, &e->device, &err), &err);

@@ -49,7 +49,7 @@ static smolq_device *open_device(const char *isa, int32_t n_threads, smolq_error
 }
 
 #ifndef TEST_CPU_ISAS
-#  define TEST_CPU_ISAS "avx2", "avx512", "amx", "neon-base", "neon-dotprod", "neon-i8mm" /* tests/test_cpu_tiles.c takes one */
+#  define TEST_CPU_ISAS "avx2", "avxvnni", "avx512", "amx", "neon-base", "neon-dotprod", "neon-i8mm" /* tests/test_cpu_tiles.c takes one */
 #endif
 static void open_cpus(void)
 {
@@ -333,6 +333,34 @@ static void products(void)
             one_product(type->id, many, row_counts[r], token_counts[x]);
         }
         one_product(type->id, type->weights == 1 ? 2048 : type->weights == 256 ? 4352 : type->weights * 40, 21, 5);
+    }
+}
+
+/* Activations as large as they get, all of a token of one sign, and all codes alike: where sums are kept in 16 bits, this is what must fit. */
+static void products_of_extremes(void)
+{
+    static const uint8_t bytes[] = { 0, 127, 128, 255 };
+    static const int32_t counts[] = { 2, 13 };
+    int t, i, x, k, row;
+    for (t = 0; t < BUILD_N_TYPES; t++) {
+        const build_type *type = &build_types[t];
+        int32_t n_cols = type->weights * (type->weights == 256 ? 2 : 11), kept = type->id == 39 ? 1 : type->id == 40 ? 4 : 0; /* bytes of scales in MXFP4, NVFP4; in IQ1_M bits of the last 8 */
+        if (group_of(type->id)) EACH_OF(i, bytes) EACH_OF(x, counts) {
+            bed *b = new_bed(counts[x]);
+            const smolq_tensor *w = add_tensor(b, type->id, n_cols, 17, 1);
+            uint8_t *p = (uint8_t *)(uintptr_t)w->data;
+            float *in;
+            for (row = 0; row < 17 * (n_cols / type->weights); row++, p += type->bytes)
+                for (k = kept; k < type->bytes - (type->id == 29 ? 8 : 0); k++)
+                    if ((type->d_at < 0 || k / 2 != type->d_at / 2) && (type->m_at < 0 || k / 2 != type->m_at / 2)) p[k] = bytes[i];
+            add_float_buffer(b, SMOLQ_BUF_NORMED, n_cols);
+            for (row = 0; row < counts[x]; row++)
+                for (in = (float *)(void *)smolq_row(&b->run, SMOLQ_BUF_NORMED, row), k = 0; k < n_cols; k++) in[k] = row % 2 ? -2.0f : 2.0f;
+            add_float_buffer(b, SMOLQ_BUF_Q, 17);
+            add_quantize(b, SMOLQ_BUF_NORMED, n_cols, 1, group_of(type->id));
+            add_part(add_op(b, SMOLQ_OP_MATMUL, SMOLQ_BUF_NONE, SMOLQ_BUF_NONE), w, NULL, SMOLQ_BUF_NORMED, SMOLQ_BUF_Q, 0);
+            run_bed(b, "%s of bytes %d, times %d tokens", type->name, (int)bytes[i], (int)counts[x]);
+        }
     }
 }
 
@@ -1218,6 +1246,7 @@ int main(int argc, char **argv)
     static const test tests[] = {
         { "isa and threads are checked and reported", options_of_a_device },
         { "products: every type, shape and number of tokens", products },
+        { "products: the largest numbers", products_of_extremes },
         { "products: parts of three types", products_of_parts },
         { "products: gated parts", products_gated },
         { "products: experts", products_of_experts },

@@ -83,7 +83,7 @@ text=$(build/generate -p "Once upon a time" -n 24 --seed 3)
 check "generate writes something" yes "$([ ${#text} -gt 24 ] && echo yes)"
 check "the same seed gives the same text" "$text" "$(build/generate -m $model -p "Once upon a time" -n 24 --seed 3)"
 check "-t, --isa and --backend change nothing" "$text" "$(build/generate -p "Once upon a time" -n 24 --seed 3 -t 2 --isa ref --backend ref)"
-for isa in ref avx2 avx512 amx neon; do
+for isa in ref avx2 avxvnni avx512 amx neon; do
     check "the same text with --isa $isa" "$text" "$(build/generate -p "Once upon a time" -n 24 --seed 3 -t 3 --isa $isa)"
 done
 check "--stats names the backend" yes "$(build/generate -n 2 --stats -t 2 2>&1 >/dev/null | grep -q -E '; cpu: [a-z0-9]+, [12] thread' && echo yes)"
@@ -126,7 +126,7 @@ check "a hash has 16 hex digits" 1 "$(printf '%s\n' "$hash" | grep -c -E '^[0-9a
 for batch in 1 2 3 7 10 100; do
     check "the same logits in batches of $batch" "$hash" "$(build/logits -m $model --tokens "$tokens" --hash --batch $batch)"
 done
-for with in "--backend ref" "--isa avx2 -t 1" "--isa avx512 -t 2" "--isa ref" "-t 3 --batch 2"; do
+for with in "--backend ref" "--isa avx2 -t 1" "--isa avxvnni -t 2" "--isa avx512 -t 2" "--isa ref" "-t 3 --batch 2"; do
     check "the same logits $with" "$hash" "$(build/logits -m $model --tokens "$tokens" --hash $with)"
 done
 check "another KV type, other logits" differs "$([ "$hash" != "$(build/logits -m $model --tokens "$tokens" --hash --kv q8_0)" ] && echo differs)"
