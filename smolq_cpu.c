@@ -2458,13 +2458,17 @@ INLINE lanes CALL(joined)(const smolq_op_part *part, lanes v, lanes out) /* the 
 INLINE void CALL(put_apart)(const smolq_op_part *part, float *out, int32_t row, int32_t apart, const float *y, int32_t n)
 {
     float v[16] = { 0 }, old[16] = { 0 };
+    const float *bias = part->bias;
     int32_t r;
-    if (!part->gate && !part->bias && part->add == 0) {
-        for (r = 0; r < n; r++) out[row + r * apart] = y[r];
+    if (!part->gate) {
+        for (r = 0; r < n; r++, row += apart) {
+            float x = bias ? y[r] + bias[row] : y[r];
+            out[row] = part->add != 0 ? CALL(fma1)(part->add, x, out[row]) : x;
+        }
         return;
     }
     for (r = 0; r < n; r++) {
-        v[r] = part->bias ? y[r] + part->bias[row + r * apart] : y[r];
+        v[r] = bias ? y[r] + bias[row + r * apart] : y[r];
         old[r] = out[row + r * apart];
     }
     CALL(store)(v, CALL(joined)(part, CALL(load)(v), CALL(load)(old)));
