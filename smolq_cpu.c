@@ -865,12 +865,15 @@ INLINE codes CALL(code_carried)(codes x) /* 3x / 256 by averages that round up, 
     __m256i no = _mm256_xor_si256(x, _mm256_set1_epi8(-1)), half = _mm256_avg_epu8(no, _mm256_set1_epi8(-1));
     return _mm256_and_si256(_mm256_srli_epi16(_mm256_xor_si256(_mm256_avg_epu8(no, half), _mm256_set1_epi8(-1)), 6), _mm256_set1_epi8(3));
 }
+#if defined(__GNUC__)
+#  define IN_MEMORY(x) __asm__("" : "+m"(x)) /* or GCC takes what is loaded from there piece by piece out of the register, at twice the time */
+#else
+#  define IN_MEMORY(x)
+#endif
 INLINE void CALL(code_store)(uint8_t *p, codes x)
 {
     _mm256_storeu_si256((__m256i *)(void *)p, x);
-#if defined(__GNUC__)
-    __asm__("" : "+m"(*(uint8_t (*)[32])p)); /* or GCC takes what is loaded from there byte by byte out of the register, at twice the time */
-#endif
+    IN_MEMORY(*(uint8_t (*)[32])p);
 }
 INLINE void CALL(code_zip)(uint16_t *p, codes low, codes high)
 {
@@ -1303,15 +1306,18 @@ INLINE void CALL(block_iq3_s)(CALL(block) *b, const uint8_t *p, float *d, float 
  * IQ3_XXS 13.6 to 19.7, IQ3_S 11.5 to 18. */
 INLINE __m512i CALL(grid_words)(const uint16_t *grid, int32_t n, __m512i index)
 {
-    __m512i x[16];
+    __m512i x[4], y = index;
+    __mmask32 odd[4];
     int32_t i, bit;
-    UNROLL for (i = 0; i < n / 64; i++) x[i] = _mm512_permutex2var_epi16(_mm512_loadu_si512(grid + 64 * i), index, _mm512_loadu_si512(grid + 64 * i + 32));
-    UNROLL for (bit = 6; bit < 10; bit++) {
-        __mmask32 odd = _mm512_test_epi16_mask(index, _mm512_set1_epi16((int16_t)(1 << bit)));
-        UNROLL for (i = 0; i < 8; i++)
-            if (i < n >> (bit + 1)) x[i] = _mm512_mask_blend_epi16(odd, x[2 * i], x[2 * i + 1]);
+    UNROLL for (bit = 0; bit < 4; bit++) odd[bit] = _mm512_test_epi16_mask(index, _mm512_set1_epi16((int16_t)(64 << bit)));
+    UNROLL for (i = 0; i < n / 64; i++) { /* x[k] waits for its neighbor of 64 << k words: never more than four wait */
+        y = _mm512_permutex2var_epi16(_mm512_loadu_si512(grid + 64 * i), index, _mm512_loadu_si512(grid + 64 * i + 32));
+        UNROLL for (bit = 0; bit < 4; bit++) {
+            if ((i + 1) % (2 << bit) == 0) y = _mm512_mask_blend_epi16(odd[bit], x[bit], y);
+            else if ((i + 1) % (1 << bit) == 0) x[bit] = y;
+        }
     }
-    return x[0];
+    return y;
 }
 
 /* Eight pairs of bits in each word: 8, 25, 43. */
@@ -1819,7 +1825,7 @@ INLINE void CALL(wide_32)(int32_t id, const uint8_t *const *w, int32_t n_cols, c
 
 /* A block of 256: its levels in four registers, in the order in which wide_x takes the activations.  Scales go one of two ways.  Where in_turn is 0, products of
  * bytes are added in pairs and scale[c] has words for those of code[c].  Else so many registers are added up in dwords before one multiplication: a dword meets
- * weights of one run alone, whose scale is there in scale[c], of the c-th register of sums. */
+ * weights of one run alone, whose scale is there in scale[c], of the c-th register of sums.  Four are two chains of two. */
 typedef struct CALL(wide_block) {
     __m512i   code[4], scale[4];
     __mmask64 flip[4];       /* flips_256: of which weights the sign changes */
@@ -1989,10 +1995,13 @@ INLINE __m512i CALL(even_words_of)(__m512i x)
 INLINE void CALL(wide_iq2)(CALL(wide_block) *b, __m512i words, __m512i signs)
 {
     const __m512i values = _mm512_broadcast_i32x4(_mm_setr_epi8(8, 25, 43, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0));
+    __m512i turns[2];
     int32_t c;
     signs = _mm512_shuffle_epi8(signs, _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 2, 2, 4, 4, 6, 6, 8, 8, 10, 10, 12, 12, 14, 14)));
-    UNROLL for (c = 0; c < 4; c++) {
-        b->code[c] = _mm512_shuffle_epi8(values, _mm512_and_si512(_mm512_srli_epi16(words, (unsigned)(2 * c)), _mm512_set1_epi8(3)));
+    turns[0] = _mm512_and_si512(words, _mm512_set1_epi8(0x33));
+    turns[1] = _mm512_and_si512(_mm512_srli_epi16(words, 2), _mm512_set1_epi8(0x33));
+    UNROLL for (c = 0; c < 4; c++) { /* a look-up ignores bits 4 to 6 */
+        b->code[c] = _mm512_shuffle_epi8(values, c < 2 ? turns[c] : _mm512_srli_epi16(turns[c - 2], 4));
         b->flip[c] = _mm512_test_epi8_mask(signs, _mm512_set1_epi16((int16_t)(0x1001 << c)));
     }
 }
@@ -2061,16 +2070,13 @@ INLINE void CALL(wide_iq3_s)(CALL(wide_block) *b, const uint8_t *p)
     CALL(wide_iq3)(b, words, _mm512_cvtepu8_epi16(LOAD256(p + 74)));
 }
 
-/* IQ1: 8 * pair + shift + 1, as in block_iq1_s.  A codebook of 2048 entries stays in memory. */
+/* IQ1: 8 * pair + shift + 1, as in block_iq1_s. */
 INLINE void CALL(wide_iq1)(CALL(wide_block) *b, __m512i index, __mmask32 minus)
 {
     const __m512i shifts = _mm512_maskz_mov_epi16(_knot_mask32(minus), _mm512_set1_epi8(2));
-    uint16_t at[32], words[32];
-    __m512i x;
-    int32_t i, c;
-    _mm512_storeu_si512(at, index);
-    UNROLL for (i = 0; i < 32; i++) words[i] = smolq_grid_iq1[at[i]];
-    x = _mm512_loadu_si512(words);
+    const __mmask32 second = _mm512_test_epi16_mask(index, _mm512_set1_epi16(1024));
+    const __m512i x = _mm512_mask_blend_epi16(second, CALL(grid_words)(smolq_grid_iq1, 1024, index), CALL(grid_words)(smolq_grid_iq1 + 1024, 1024, index));
+    int32_t c;
     UNROLL for (c = 0; c < 4; c++) {
         __m512i y = c < 2 ? _mm512_slli_epi16(x, (unsigned)(3 - 2 * c)) : _mm512_srli_epi16(x, (unsigned)(2 * c - 3));
         b->code[c] = _mm512_ternarylogic_epi32(y, _mm512_set1_epi8(24), shifts, 0xea); /* y & 24 | shifts */
@@ -2204,7 +2210,7 @@ INLINE __m128 CALL(wide_d)(int32_t id, const uint8_t *const *w, size_t at, __m12
 }
 
 /* What a block adds for each token, of row r. */
-INLINE void CALL(wide_row)(int32_t id, const uint8_t *p, __m512i (*v)[4], __m512i (*start)[2], const __m256i *sums, int32_t n_x, int32_t r, __m512i (*isum)[4], __m256i (*msum)[4])
+INLINE void CALL(wide_row)(int32_t id, const uint8_t *p, __m512i (*v)[4], __m512i (*minus)[4], __m512i (*start)[2], const __m256i *sums, int32_t n_x, int32_t r, __m512i (*isum)[4], __m256i (*msum)[4])
 {
     int32_t in_turn = CALL(in_turn)(id), t, c;
     CALL(wide_block) block;
@@ -2212,20 +2218,22 @@ INLINE void CALL(wide_row)(int32_t id, const uint8_t *p, __m512i (*v)[4], __m512
     _mm_prefetch((const char *)p + 1088, _MM_HINT_T0);
     CALL(wide_unpack)(id, &block, p);
     for (t = 0; t < n_x; t++) {
-        __m512i sum = _mm512_setzero_si512(), some = sum;
+        __m512i sum = _mm512_setzero_si512(), part[2];
+        UNROLL for (c = 0; c < 2; c++) part[c] = in_turn && CALL(wide_offset_256)(id) ? start[t][c] : _mm512_setzero_si512();
         if (!in_turn && CALL(offset_256)(id)) {
             __m256i less = _mm256_madd_epi16(block.scales, _mm256_sub_epi16(_mm256_setzero_si256(), sums[t]));
             sum = _mm512_zextsi256_si512(_mm256_slli_epi32(less, CALL(offset_256)(id) == 32 ? 5 : 2));
         }
         if (CALL(mins_256)(id)) msum[t][r] = _mm256_madd_epi16(block.mins, sums[t]);
         UNROLL for (c = 0; c < 4; c++) {
-            __m512i x = CALL(flips_256)(id) ? _mm512_mask_sub_epi8(v[t][c], block.flip[c], _mm512_setzero_si512(), v[t][c]) : v[t][c];
-            if (!in_turn) sum = _mm512_dpwssd_epi32(sum, _mm512_maddubs_epi16(block.code[c], x), block.scale[c]);
-            else {
-                if (c % in_turn == 0) some = CALL(wide_offset_256)(id) ? start[t][c / in_turn] : _mm512_setzero_si512();
-                some = _mm512_dpbusd_epi32(some, block.code[c], x);
-                if (c % in_turn == in_turn - 1) sum = _mm512_add_epi32(sum, CALL(no_scales)(id) ? some : _mm512_mullo_epi32(some, block.scale[c / in_turn]));
-            }
+            __m512i x = CALL(flips_256)(id) ? _mm512_mask_blend_epi8(block.flip[c], v[t][c], minus[t][c]) : v[t][c];
+            if (in_turn) part[c / 2] = _mm512_dpbusd_epi32(part[c / 2], block.code[c], x);
+            else sum = _mm512_dpwssd_epi32(sum, _mm512_maddubs_epi16(block.code[c], x), block.scale[c]);
+        }
+        if (in_turn == 2) sum = _mm512_add_epi32(_mm512_mullo_epi32(part[0], block.scale[0]), _mm512_mullo_epi32(part[1], block.scale[1]));
+        if (in_turn == 4) {
+            sum = _mm512_add_epi32(part[0], part[1]);
+            if (!CALL(no_scales)(id)) sum = _mm512_mullo_epi32(sum, block.scale[0]);
         }
         isum[t][r] = sum;
     }
@@ -2240,20 +2248,21 @@ INLINE void CALL(wide_256)(int32_t id, const uint8_t *const *w, int32_t n_cols, 
     __m128 acc[SMOLQ__CPU_FEW];
     for (t = 0; t < n_x; t++) acc[t] = _mm_setzero_ps();
     for (b = 0; b < n_blocks; b++, at += CALL(bytes_256)(id)) {
-        __m512i isum[SMOLQ__CPU_FEW][4], v[SMOLQ__CPU_FEW][4], start[SMOLQ__CPU_FEW][2];
+        __m512i isum[SMOLQ__CPU_FEW][4], v[SMOLQ__CPU_FEW][4], minus[SMOLQ__CPU_FEW][4], start[SMOLQ__CPU_FEW][2];
         __m256i msum[SMOLQ__CPU_FEW][4], sums[SMOLQ__CPU_FEW];
         __m128 dmin, d = CALL(wide_d)(id, w, at, &dmin);
         for (t = 0; t < n_x; t++) {
             CALL(wide_x)(id, x[t] + 256 * (size_t)b, v[t]);
+            if (CALL(flips_256)(id)) { UNROLL for (c = 0; c < 4; c++) minus[t][c] = _mm512_sub_epi8(_mm512_setzero_si512(), v[t][c]); }
             sums[t] = LOAD256(x[t] + at_sums + (size_t)b * 32);
             if (in_turn && CALL(wide_offset_256)(id)) { /* what the offset adds, to be taken away */
                 start[t][0] = start[t][1] = _mm512_setzero_si512();
-                UNROLL for (c = 0; c < 4; c++) start[t][c / in_turn] = _mm512_dpbusd_epi32(start[t][c / in_turn], offset, v[t][c]);
+                UNROLL for (c = 0; c < 4; c++) start[t][c / 2] = _mm512_dpbusd_epi32(start[t][c / 2], offset, v[t][c]);
                 UNROLL for (c = 0; c < 2; c++) start[t][c] = _mm512_sub_epi32(_mm512_setzero_si512(), start[t][c]);
             }
         }
-        if (CALL(codebook)(id)) for (r = 0; r < 4; r++) CALL(wide_row)(id, w[r] + at, v, start, sums, n_x, r, isum, msum);
-        else { UNROLL for (r = 0; r < 4; r++) CALL(wide_row)(id, w[r] + at, v, start, sums, n_x, r, isum, msum); }
+        if (CALL(codebook)(id)) for (r = 0; r < 4; r++) CALL(wide_row)(id, w[r] + at, v, minus, start, sums, n_x, r, isum, msum);
+        else { UNROLL for (r = 0; r < 4; r++) CALL(wide_row)(id, w[r] + at, v, minus, start, sums, n_x, r, isum, msum); }
         for (t = 0; t < n_x; t++) {
             __m128 dx = _mm_set1_ps(((const float *)(const void *)(x[t] + at_d))[b]);
             acc[t] = _mm_fmadd_ps(_mm_mul_ps(d, dx), _mm_cvtepi32_ps(CALL(wide_sum4)(isum[t])), acc[t]);
@@ -2302,24 +2311,26 @@ INLINE int32_t CALL(side_by_side)(const smolq__type *type) { return type->facts.
     OTHERS(n_x) \
     }
 
-/* One token is the case that counts: its own copy keeps all in registers. */
-#define ROWS(NAME) case SMOLQ_TYPE_##NAME: ROWS_K(SMOLQ_TYPE_##NAME, 1); break;
-#define OTHERS(n_x) ROWS(IQ2_XXS) ROWS(IQ2_XS) ROWS(IQ2_S) ROWS(IQ3_XXS) ROWS(IQ3_S) ROWS(IQ1_S) ROWS(IQ1_M) ROWS(TQ1_0) ROWS(TQ2_0)
+/* One token is the case that counts: its own copy keeps all in registers.  With AVX2 the rest shares two for more tokens. */
+#define ROWS(NAME, n_x) case SMOLQ_TYPE_##NAME: ROWS_K(SMOLQ_TYPE_##NAME, n_x); break;
+#define OTHERS(n_x) ROWS(IQ2_XXS, n_x) ROWS(IQ2_XS, n_x) ROWS(IQ2_S, n_x) ROWS(IQ3_XXS, n_x) ROWS(IQ3_S, n_x) ROWS(IQ1_S, n_x) ROWS(IQ1_M, n_x) ROWS(TQ1_0, n_x) ROWS(TQ2_0, n_x)
 static void CALL(rows_1)(const smolq__type *type, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, float (*y)[8])
 {
     ROWS_OF(1)
 }
-#undef OTHERS
-#undef ROWS
-#define OTHERS(n_x) \
+#if !defined(SMOLQ__CPU_AVX512)
+#  undef OTHERS
+#  define OTHERS(n_x) \
     default: \
         if (CALL(flips_256)(type->id)) CALL(rows_256)(SMOLQ_TYPE_IQ2_XXS, type, w, n_cols, x, n_x, y); \
         else CALL(rows_256)(SMOLQ_TYPE_TQ2_0, type, w, n_cols, x, n_x, y);
+#endif
 static void CALL(rows_few)(const smolq__type *type, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8])
 {
     ROWS_OF(n_x)
 }
 #undef OTHERS
+#undef ROWS
 #undef ROWS_OF
 #undef ROWS_32
 #undef ROWS_K
