@@ -244,7 +244,7 @@ SMOLQ_API const smolq_backend *smolq_backend_cuda(void); /* in smolq_cuda.cu */
 typedef struct smolq_device_options {
     uint32_t              size;
     int32_t               n_threads;    /* 0: physical cores (backends with threads); 1: the caller's thread alone */
-    const char           *isa;          /* cap on the instruction set: "ref", "avx2", "avx512", "amx", "neon"; NULL: the best */
+    const char           *isa;          /* cap on the instruction set: "ref", "avx2", "avx512", "amx", "neon" (or less of it: "neon-base", "neon-dotprod", "neon-i8mm"); NULL: the best */
     int32_t               ordinal;      /* which GPU */
     smolq_parallel_for_fn parallel_for; /* instead of threads of our own */
     void                 *parallel_user;
@@ -9149,13 +9149,31 @@ static smolq_result smolq__no_candidate(smolq_error *err, int32_t n_vocab)
     return smolq__fail(err, SMOLQ_E_NUMERIC, "none of the %d logits is a finite number", (int)n_vocab);
 }
 
+/* Sixteen logits at a time, in four chains of comparisons, and only where one of them is the best so far, which. */
 static smolq_result smolq__greedy(const float *logits, int32_t n_vocab, int32_t *id, smolq_error *err)
 {
-    int32_t i, at = -1, finite = 0;
-    for (i = 0; i < n_vocab; i++) {
-        finite |= smolq_is_finite(logits[i]);
-        if (logits[i] >= -SMOLQ__FLOAT_MAX && (at < 0 || logits[i] > logits[at])) at = i;
+    const float none = smolq_from_bits(0xff800000u); /* -infinity; and no comparison with NaN holds */
+    float best = none;
+    int32_t i, k, end, at = -1, finite;
+    for (i = 0; i < n_vocab; i = end) {
+        float a = none, b = none, c = none, d = none;
+        end = n_vocab - i < 16 ? n_vocab : i + 16;
+        for (k = i; k + 4 <= end; k += 4) {
+            a = logits[k] > a ? logits[k] : a;
+            b = logits[k + 1] > b ? logits[k + 1] : b;
+            c = logits[k + 2] > c ? logits[k + 2] : c;
+            d = logits[k + 3] > d ? logits[k + 3] : d;
+        }
+        for (; k < end; k++) a = logits[k] > a ? logits[k] : a;
+        if (!(a > best || b > best || c > best || d > best)) continue;
+        for (k = i; k < end; k++)
+            if (logits[k] > best) {
+                best = logits[k];
+                at = k;
+            }
     }
+    finite = at >= 0 && smolq_is_finite(best);
+    for (i = 0; i < n_vocab && at >= 0 && !finite; i++) finite = smolq_is_finite(logits[i]); /* the best is +infinity: a finite one beside it will do */
     if (!finite) return smolq__no_candidate(err, n_vocab);
     *id = at;
     return SMOLQ_OK;
