@@ -2261,10 +2261,10 @@ INLINE size_t CALL(bytes_32)(int32_t id) /* as a constant, where id is one */
     }
 }
 
-/* Groups of 32 number b of eight rows, and the next ones if there are two, times those of n_x tokens. */
-INLINE void CALL(wide_step_32)(int32_t id, const uint8_t *const *w, size_t b, int two, const uint8_t *const *x, size_t at_d, size_t at_sums, int32_t n_x, __m256 *acc)
+/* Groups of 32 number b of eight rows, in blocks at `at`, and the next ones if there are two, times those of n_x tokens. */
+INLINE void CALL(wide_step_32)(int32_t id, const uint8_t *const *w, size_t at, size_t b, int two, const uint8_t *const *x, size_t at_d, size_t at_sums, int32_t n_x, __m256 *acc)
 {
-    const size_t parts = (size_t)CALL(parts_32)(id), at = b / parts * CALL(bytes_32)(id), next = two && parts == 1 ? CALL(bytes_32)(id) : 0;
+    const size_t parts = (size_t)CALL(parts_32)(id), next = two && parts == 1 ? CALL(bytes_32)(id) : 0;
     const __m512i each = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0), offset = _mm512_set1_epi8((int8_t)CALL(wide_offset)(id));
     __m512i code[8];
     lanes d, m = CALL(zero)();
@@ -2311,12 +2311,15 @@ INLINE void CALL(wide_step_32)(int32_t id, const uint8_t *const *w, size_t b, in
 /* Eight rows times n_x tokens: y[t][r]. */
 INLINE void CALL(wide_32)(int32_t id, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8])
 {
-    size_t at_d = (size_t)smolq_a8_d(n_cols), at_sums = (size_t)smolq_a8_sums(n_cols, 32), n_blocks = (size_t)n_cols / 32, b;
+    size_t at_d = (size_t)smolq_a8_d(n_cols), at_sums = (size_t)smolq_a8_sums(n_cols, 32), n_blocks = (size_t)n_cols / 32, parts = (size_t)CALL(parts_32)(id), b, at = 0;
     __m256 acc[SMOLQ__CPU_FEW];
     int32_t t;
     for (t = 0; t < n_x; t++) acc[t] = _mm256_setzero_ps();
-    for (b = 0; b + 2 <= n_blocks; b += 2) CALL(wide_step_32)(id, w, b, 1, x, at_d, at_sums, n_x, acc);
-    if (CALL(parts_32)(id) == 1 && b < n_blocks) CALL(wide_step_32)(id, w, b, 0, x, at_d, at_sums, n_x, acc);
+    for (b = 0; b + 2 <= n_blocks; b += 2) {
+        CALL(wide_step_32)(id, w, at, b, 1, x, at_d, at_sums, n_x, acc);
+        at += parts == 1 ? 2 * CALL(bytes_32)(id) : (b + 2) % parts ? 0 : CALL(bytes_32)(id);
+    }
+    if (parts == 1 && b < n_blocks) CALL(wide_step_32)(id, w, at, b, 0, x, at_d, at_sums, n_x, acc);
     for (t = 0; t < n_x; t++) _mm256_storeu_ps(y[t], acc[t]);
 }
 
