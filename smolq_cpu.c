@@ -1306,12 +1306,15 @@ INLINE codes CALL(code_carried)(codes x) /* 3x / 256 by averages that round up, 
     __m256i no = _mm256_xor_si256(x, _mm256_set1_epi8(-1)), half = _mm256_avg_epu8(no, _mm256_set1_epi8(-1));
     return _mm256_and_si256(_mm256_srli_epi16(_mm256_xor_si256(_mm256_avg_epu8(no, half), _mm256_set1_epi8(-1)), 6), _mm256_set1_epi8(3));
 }
+#if defined(__GNUC__)
+#  define IN_MEMORY(x) __asm__("" : "+m"(x)) /* or GCC takes what is loaded from there piece by piece out of the register, at twice the time */
+#else
+#  define IN_MEMORY(x)
+#endif
 INLINE void CALL(code_store)(uint8_t *p, codes x)
 {
     _mm256_storeu_si256((__m256i *)(void *)p, x);
-#if defined(__GNUC__)
-    __asm__("" : "+m"(*(uint8_t (*)[32])p)); /* or GCC takes what is loaded from there byte by byte out of the register, at twice the time */
-#endif
+    IN_MEMORY(*(uint8_t (*)[32])p);
 }
 INLINE void CALL(code_zip)(uint16_t *p, codes low, codes high)
 {
@@ -1814,19 +1817,22 @@ INLINE void CALL(block_iq3_s)(CALL(block) *b, const uint8_t *p, float *d, float 
 }
 #else
 /* AVX-512 has codebooks of up to 1024 entries in registers, as smolq.h has them: all 32 entries of a block of IQ2 with 4 to 16 permutations of 64 words, of
- * which the higher bits of the indices choose.  One token on a Zen 5, 1e9 weights per second: IQ2_XXS 18.7 to 20.6, IQ2_XS no gain, IQ2_S 13 to 17.8,
- * IQ3_XXS 13.6 to 19.7, IQ3_S 11.5 to 18. */
+ * which the higher bits of the indices choose.  On a Zen 5, 32 of 1024 entries take a third of the time that loads by way of integer registers take, and 0.4 of
+ * that of gathers. */
 INLINE __m512i CALL(grid_words)(const uint16_t *grid, int32_t n, __m512i index)
 {
-    __m512i x[16];
+    __m512i x[4], y = index;
+    __mmask32 odd[4];
     int32_t i, bit;
-    UNROLL for (i = 0; i < n / 64; i++) x[i] = _mm512_permutex2var_epi16(_mm512_loadu_si512(grid + 64 * i), index, _mm512_loadu_si512(grid + 64 * i + 32));
-    UNROLL for (bit = 6; bit < 10; bit++) {
-        __mmask32 odd = _mm512_test_epi16_mask(index, _mm512_set1_epi16((int16_t)(1 << bit)));
-        UNROLL for (i = 0; i < 8; i++)
-            if (i < n >> (bit + 1)) x[i] = _mm512_mask_blend_epi16(odd, x[2 * i], x[2 * i + 1]);
+    UNROLL for (bit = 0; bit < 4; bit++) odd[bit] = _mm512_test_epi16_mask(index, _mm512_set1_epi16((int16_t)(64 << bit)));
+    UNROLL for (i = 0; i < n / 64; i++) { /* x[k] waits for its neighbor of 64 << k words: never more than four wait */
+        y = _mm512_permutex2var_epi16(_mm512_loadu_si512(grid + 64 * i), index, _mm512_loadu_si512(grid + 64 * i + 32));
+        UNROLL for (bit = 0; bit < 4; bit++) {
+            if ((i + 1) % (2 << bit) == 0) y = _mm512_mask_blend_epi16(odd[bit], x[bit], y);
+            else if ((i + 1) % (1 << bit) == 0) x[bit] = y;
+        }
     }
-    return x[0];
+    return y;
 }
 
 /* Eight pairs of bits in each word: 8, 25, 43. */
@@ -2052,7 +2058,7 @@ INLINE int32s CALL(dot_block)(int32_t id, int32_t n_runs, const CALL(block) *b, 
     }
     return sum;
 }
-#else
+#elif !defined(SMOLQ__CPU_AVX512)
 INLINE int32s CALL(dot_block)(int32_t id, int32_t n_runs, const CALL(block) *b, const int8_t *q)
 {
     int32s sum = CALL(none)();
@@ -2066,6 +2072,7 @@ INLINE int32s CALL(dot_block)(int32_t id, int32_t n_runs, const CALL(block) *b, 
 }
 #endif
 
+#if !defined(SMOLQ__CPU_AVX512) /* which has wide_256, and wide_32 below */
 /* What a block of row r adds for each token, and its scales. */
 INLINE void CALL(row_256)(int32_t id, const smolq__type *type, const uint8_t *p, const uint8_t *const *x, size_t at, size_t at_sums, int32_t n_x, int32_t r,
                           int32s (*isum)[4], int32s (*msum)[4], float *d, float *dmin)
@@ -2105,6 +2112,7 @@ INLINE void CALL(rows_256)(int32_t id, const smolq__type *type, const uint8_t *c
     }
     for (t = 0; t < n_x; t++) CALL(store4)(y[t], acc[t]);
 }
+#endif
 
 /* ---- blocks of 32 ---- */
 
@@ -2140,6 +2148,7 @@ INLINE codes CALL(levels_32)(int32_t id, const uint8_t *p, int32_t part, float *
     return CALL(code_sub)(CALL(block_32)(id, p, part, d, m), CALL(code_all)(CALL(offset_32)(id)));
 }
 
+#if !defined(SMOLQ__CPU_AVX512)
 /* Eight rows times n_x tokens: y[t][r]. */
 INLINE void CALL(rows_32)(int32_t id, const smolq__type *type, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8])
 {
@@ -2172,8 +2181,7 @@ INLINE void CALL(rows_32)(int32_t id, const smolq__type *type, const uint8_t *co
     }
     for (t = 0; t < n_x; t++) CALL(store8)(y[t], acc[t]);
 }
-
-#if defined(SMOLQ__CPU_AVX512)
+#else
 /* ---- the same in 512 bits: two blocks of 32 to a register, or two parts of one, or two runs of a block of 256 ----
  *
  * Levels are unsigned bytes, level + wide_offset; what the offset adds to a sum is known from the activations alone. */
@@ -2296,10 +2304,10 @@ INLINE size_t CALL(bytes_32)(int32_t id) /* as a constant, where id is one */
     }
 }
 
-/* Groups of 32 number b of eight rows, and the next ones if there are two, times those of n_x tokens. */
-INLINE void CALL(wide_step_32)(int32_t id, const uint8_t *const *w, size_t b, int two, const uint8_t *const *x, size_t at_d, size_t at_sums, int32_t n_x, __m256 *acc)
+/* Groups of 32 number b of eight rows, in blocks at `at`, and the next ones if there are two, times those of n_x tokens. */
+INLINE void CALL(wide_step_32)(int32_t id, const uint8_t *const *w, size_t at, size_t b, int two, const uint8_t *const *x, size_t at_d, size_t at_sums, int32_t n_x, __m256 *acc)
 {
-    const size_t parts = (size_t)CALL(parts_32)(id), at = b / parts * CALL(bytes_32)(id), next = two && parts == 1 ? CALL(bytes_32)(id) : 0;
+    const size_t parts = (size_t)CALL(parts_32)(id), next = two && parts == 1 ? CALL(bytes_32)(id) : 0;
     const __m512i each = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0), offset = _mm512_set1_epi8((int8_t)CALL(wide_offset)(id));
     __m512i code[8];
     lanes d, m = CALL(zero)();
@@ -2346,18 +2354,21 @@ INLINE void CALL(wide_step_32)(int32_t id, const uint8_t *const *w, size_t b, in
 /* Eight rows times n_x tokens: y[t][r]. */
 INLINE void CALL(wide_32)(int32_t id, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8])
 {
-    size_t at_d = (size_t)smolq_a8_d(n_cols), at_sums = (size_t)smolq_a8_sums(n_cols, 32), n_blocks = (size_t)n_cols / 32, b;
+    size_t at_d = (size_t)smolq_a8_d(n_cols), at_sums = (size_t)smolq_a8_sums(n_cols, 32), n_blocks = (size_t)n_cols / 32, parts = (size_t)CALL(parts_32)(id), b, at = 0;
     __m256 acc[SMOLQ__CPU_FEW];
     int32_t t;
     for (t = 0; t < n_x; t++) acc[t] = _mm256_setzero_ps();
-    for (b = 0; b + 2 <= n_blocks; b += 2) CALL(wide_step_32)(id, w, b, 1, x, at_d, at_sums, n_x, acc);
-    if (CALL(parts_32)(id) == 1 && b < n_blocks) CALL(wide_step_32)(id, w, b, 0, x, at_d, at_sums, n_x, acc);
+    for (b = 0; b + 2 <= n_blocks; b += 2) {
+        CALL(wide_step_32)(id, w, at, b, 1, x, at_d, at_sums, n_x, acc);
+        at += parts == 1 ? 2 * CALL(bytes_32)(id) : (b + 2) % parts ? 0 : CALL(bytes_32)(id);
+    }
+    if (parts == 1 && b < n_blocks) CALL(wide_step_32)(id, w, at, b, 0, x, at_d, at_sums, n_x, acc);
     for (t = 0; t < n_x; t++) _mm256_storeu_ps(y[t], acc[t]);
 }
 
 /* A block of 256: its levels in four registers, in the order in which wide_x takes the activations.  Scales go one of two ways.  Where in_turn is 0, products of
  * bytes are added in pairs and scale[c] has words for those of code[c].  Else so many registers are added up in dwords before one multiplication: a dword meets
- * weights of one run alone, whose scale is there in scale[c], of the c-th register of sums. */
+ * weights of one run alone, whose scale is there in scale[c], of the c-th register of sums.  Four are two chains of two. */
 typedef struct CALL(wide_block) {
     __m512i   code[4], scale[4];
     __mmask64 flip[4];       /* flips_256: of which weights the sign changes */
@@ -2527,10 +2538,13 @@ INLINE __m512i CALL(even_words_of)(__m512i x)
 INLINE void CALL(wide_iq2)(CALL(wide_block) *b, __m512i words, __m512i signs)
 {
     const __m512i values = _mm512_broadcast_i32x4(_mm_setr_epi8(8, 25, 43, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0));
+    __m512i turns[2];
     int32_t c;
     signs = _mm512_shuffle_epi8(signs, _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 2, 2, 4, 4, 6, 6, 8, 8, 10, 10, 12, 12, 14, 14)));
-    UNROLL for (c = 0; c < 4; c++) {
-        b->code[c] = _mm512_shuffle_epi8(values, _mm512_and_si512(_mm512_srli_epi16(words, (unsigned)(2 * c)), _mm512_set1_epi8(3)));
+    turns[0] = _mm512_and_si512(words, _mm512_set1_epi8(0x33));
+    turns[1] = _mm512_and_si512(_mm512_srli_epi16(words, 2), _mm512_set1_epi8(0x33));
+    UNROLL for (c = 0; c < 4; c++) { /* a look-up ignores bits 4 to 6 */
+        b->code[c] = _mm512_shuffle_epi8(values, c < 2 ? turns[c] : _mm512_srli_epi16(turns[c - 2], 4));
         b->flip[c] = _mm512_test_epi8_mask(signs, _mm512_set1_epi16((int16_t)(0x1001 << c)));
     }
 }
@@ -2599,16 +2613,13 @@ INLINE void CALL(wide_iq3_s)(CALL(wide_block) *b, const uint8_t *p)
     CALL(wide_iq3)(b, words, _mm512_cvtepu8_epi16(LOAD256(p + 74)));
 }
 
-/* IQ1: 8 * pair + shift + 1, as in block_iq1_s.  A codebook of 2048 entries stays in memory. */
+/* IQ1: 8 * pair + shift + 1, as in block_iq1_s. */
 INLINE void CALL(wide_iq1)(CALL(wide_block) *b, __m512i index, __mmask32 minus)
 {
     const __m512i shifts = _mm512_maskz_mov_epi16(_knot_mask32(minus), _mm512_set1_epi8(2));
-    uint16_t at[32], words[32];
-    __m512i x;
-    int32_t i, c;
-    _mm512_storeu_si512(at, index);
-    UNROLL for (i = 0; i < 32; i++) words[i] = smolq_grid_iq1[at[i]];
-    x = _mm512_loadu_si512(words);
+    const __mmask32 second = _mm512_test_epi16_mask(index, _mm512_set1_epi16(1024));
+    const __m512i x = _mm512_mask_blend_epi16(second, CALL(grid_words)(smolq_grid_iq1, 1024, index), CALL(grid_words)(smolq_grid_iq1 + 1024, 1024, index));
+    int32_t c;
     UNROLL for (c = 0; c < 4; c++) {
         __m512i y = c < 2 ? _mm512_slli_epi16(x, (unsigned)(3 - 2 * c)) : _mm512_srli_epi16(x, (unsigned)(2 * c - 3));
         b->code[c] = _mm512_ternarylogic_epi32(y, _mm512_set1_epi8(24), shifts, 0xea); /* y & 24 | shifts */
@@ -2742,7 +2753,7 @@ INLINE __m128 CALL(wide_d)(int32_t id, const uint8_t *const *w, size_t at, __m12
 }
 
 /* What a block adds for each token, of row r. */
-INLINE void CALL(wide_row)(int32_t id, const uint8_t *p, __m512i (*v)[4], __m512i (*start)[2], const __m256i *sums, int32_t n_x, int32_t r, __m512i (*isum)[4], __m256i (*msum)[4])
+INLINE void CALL(wide_row)(int32_t id, const uint8_t *p, __m512i (*v)[4], __m512i (*minus)[4], __m512i (*start)[2], const __m256i *sums, int32_t n_x, int32_t r, __m512i (*isum)[4], __m256i (*msum)[4])
 {
     int32_t in_turn = CALL(in_turn)(id), t, c;
     CALL(wide_block) block;
@@ -2750,20 +2761,22 @@ INLINE void CALL(wide_row)(int32_t id, const uint8_t *p, __m512i (*v)[4], __m512
     _mm_prefetch((const char *)p + 1088, _MM_HINT_T0);
     CALL(wide_unpack)(id, &block, p);
     for (t = 0; t < n_x; t++) {
-        __m512i sum = _mm512_setzero_si512(), some = sum;
+        __m512i sum = _mm512_setzero_si512(), part[2];
+        UNROLL for (c = 0; c < 2; c++) part[c] = in_turn && CALL(wide_offset_256)(id) ? start[t][c] : _mm512_setzero_si512();
         if (!in_turn && CALL(offset_256)(id)) {
             __m256i less = _mm256_madd_epi16(block.scales, _mm256_sub_epi16(_mm256_setzero_si256(), sums[t]));
             sum = _mm512_zextsi256_si512(_mm256_slli_epi32(less, CALL(offset_256)(id) == 32 ? 5 : 2));
         }
         if (CALL(mins_256)(id)) msum[t][r] = _mm256_madd_epi16(block.mins, sums[t]);
         UNROLL for (c = 0; c < 4; c++) {
-            __m512i x = CALL(flips_256)(id) ? _mm512_mask_sub_epi8(v[t][c], block.flip[c], _mm512_setzero_si512(), v[t][c]) : v[t][c];
-            if (!in_turn) sum = _mm512_dpwssd_epi32(sum, _mm512_maddubs_epi16(block.code[c], x), block.scale[c]);
-            else {
-                if (c % in_turn == 0) some = CALL(wide_offset_256)(id) ? start[t][c / in_turn] : _mm512_setzero_si512();
-                some = _mm512_dpbusd_epi32(some, block.code[c], x);
-                if (c % in_turn == in_turn - 1) sum = _mm512_add_epi32(sum, CALL(no_scales)(id) ? some : _mm512_mullo_epi32(some, block.scale[c / in_turn]));
-            }
+            __m512i x = CALL(flips_256)(id) ? _mm512_mask_blend_epi8(block.flip[c], v[t][c], minus[t][c]) : v[t][c];
+            if (in_turn) part[c / 2] = _mm512_dpbusd_epi32(part[c / 2], block.code[c], x);
+            else sum = _mm512_dpwssd_epi32(sum, _mm512_maddubs_epi16(block.code[c], x), block.scale[c]);
+        }
+        if (in_turn == 2) sum = _mm512_add_epi32(_mm512_mullo_epi32(part[0], block.scale[0]), _mm512_mullo_epi32(part[1], block.scale[1]));
+        if (in_turn == 4) {
+            sum = _mm512_add_epi32(part[0], part[1]);
+            if (!CALL(no_scales)(id)) sum = _mm512_mullo_epi32(sum, block.scale[0]);
         }
         isum[t][r] = sum;
     }
@@ -2778,20 +2791,21 @@ INLINE void CALL(wide_256)(int32_t id, const uint8_t *const *w, int32_t n_cols, 
     __m128 acc[SMOLQ__CPU_FEW];
     for (t = 0; t < n_x; t++) acc[t] = _mm_setzero_ps();
     for (b = 0; b < n_blocks; b++, at += CALL(bytes_256)(id)) {
-        __m512i isum[SMOLQ__CPU_FEW][4], v[SMOLQ__CPU_FEW][4], start[SMOLQ__CPU_FEW][2];
+        __m512i isum[SMOLQ__CPU_FEW][4], v[SMOLQ__CPU_FEW][4], minus[SMOLQ__CPU_FEW][4], start[SMOLQ__CPU_FEW][2];
         __m256i msum[SMOLQ__CPU_FEW][4], sums[SMOLQ__CPU_FEW];
         __m128 dmin, d = CALL(wide_d)(id, w, at, &dmin);
         for (t = 0; t < n_x; t++) {
             CALL(wide_x)(id, x[t] + 256 * (size_t)b, v[t]);
+            if (CALL(flips_256)(id)) { UNROLL for (c = 0; c < 4; c++) minus[t][c] = _mm512_sub_epi8(_mm512_setzero_si512(), v[t][c]); }
             sums[t] = LOAD256(x[t] + at_sums + (size_t)b * 32);
             if (in_turn && CALL(wide_offset_256)(id)) { /* what the offset adds, to be taken away */
                 start[t][0] = start[t][1] = _mm512_setzero_si512();
-                UNROLL for (c = 0; c < 4; c++) start[t][c / in_turn] = _mm512_dpbusd_epi32(start[t][c / in_turn], offset, v[t][c]);
+                UNROLL for (c = 0; c < 4; c++) start[t][c / 2] = _mm512_dpbusd_epi32(start[t][c / 2], offset, v[t][c]);
                 UNROLL for (c = 0; c < 2; c++) start[t][c] = _mm512_sub_epi32(_mm512_setzero_si512(), start[t][c]);
             }
         }
-        if (CALL(codebook)(id)) for (r = 0; r < 4; r++) CALL(wide_row)(id, w[r] + at, v, start, sums, n_x, r, isum, msum);
-        else { UNROLL for (r = 0; r < 4; r++) CALL(wide_row)(id, w[r] + at, v, start, sums, n_x, r, isum, msum); }
+        if (CALL(codebook)(id)) for (r = 0; r < 4; r++) CALL(wide_row)(id, w[r] + at, v, minus, start, sums, n_x, r, isum, msum);
+        else { UNROLL for (r = 0; r < 4; r++) CALL(wide_row)(id, w[r] + at, v, minus, start, sums, n_x, r, isum, msum); }
         for (t = 0; t < n_x; t++) {
             __m128 dx = _mm_set1_ps(((const float *)(const void *)(x[t] + at_d))[b]);
             acc[t] = _mm_fmadd_ps(_mm_mul_ps(d, dx), _mm_cvtepi32_ps(CALL(wide_sum4)(isum[t])), acc[t]);
@@ -2804,14 +2818,17 @@ INLINE void CALL(wide_256)(int32_t id, const uint8_t *const *w, int32_t n_cols, 
 #undef LANES
 #undef EIGHTS
 #undef HALVES
-#define ROWS_32(id, n_x) CALL(wide_32)(id, w, n_cols, x, n_x, y)
-#define ROWS_K(id, n_x)  CALL(wide_256)(id, w, n_cols, x, n_x, y)
-#else
-#define ROWS_32(id, n_x) CALL(rows_32)(id, type, w, n_cols, x, n_x, y)
-#define ROWS_K(id, n_x)  CALL(rows_256)(id, type, w, n_cols, x, n_x, y)
 #endif
 
 /* ---- rows of a matrix times few tokens ---- */
+
+#if defined(SMOLQ__CPU_AVX512)
+#  define ROWS_32(id, n_x)  CALL(wide_32)(id, w, n_cols, x, n_x, y)
+#  define ROWS_256(id, n_x) CALL(wide_256)(id, w, n_cols, x, n_x, y)
+#else
+#  define ROWS_32(id, n_x)  CALL(rows_32)(id, type, w, n_cols, x, n_x, y)
+#  define ROWS_256(id, n_x) CALL(rows_256)(id, type, w, n_cols, x, n_x, y)
+#endif
 
 /* Rows w[0..n) go side by side: eight or four of them, as the type likes. */
 INLINE int32_t CALL(side_by_side)(const smolq__type *type) { return type->facts.group == 32 ? 8 : 4; }
@@ -2828,39 +2845,41 @@ INLINE int32_t CALL(side_by_side)(const smolq__type *type) { return type->facts.
     case SMOLQ_TYPE_Q8_0:   ROWS_32(SMOLQ_TYPE_Q8_0, n_x); break; \
     case SMOLQ_TYPE_IQ4_NL: ROWS_32(SMOLQ_TYPE_IQ4_NL, n_x); break; \
     case SMOLQ_TYPE_MXFP4:  ROWS_32(SMOLQ_TYPE_MXFP4, n_x); break; \
-    case SMOLQ_TYPE_Q4_K:   ROWS_K(SMOLQ_TYPE_Q4_K, n_x); break; \
-    case SMOLQ_TYPE_Q5_K:   ROWS_K(SMOLQ_TYPE_Q5_K, n_x); break; \
-    case SMOLQ_TYPE_Q6_K:   ROWS_K(SMOLQ_TYPE_Q6_K, n_x); break; \
-    case SMOLQ_TYPE_Q2_K:   ROWS_K(SMOLQ_TYPE_Q2_K, n_x); break; \
-    case SMOLQ_TYPE_Q3_K:   ROWS_K(SMOLQ_TYPE_Q3_K, n_x); break; \
-    case SMOLQ_TYPE_IQ4_XS: ROWS_K(SMOLQ_TYPE_IQ4_XS, n_x); break; \
+    case SMOLQ_TYPE_Q4_K:   ROWS_256(SMOLQ_TYPE_Q4_K, n_x); break; \
+    case SMOLQ_TYPE_Q5_K:   ROWS_256(SMOLQ_TYPE_Q5_K, n_x); break; \
+    case SMOLQ_TYPE_Q6_K:   ROWS_256(SMOLQ_TYPE_Q6_K, n_x); break; \
+    case SMOLQ_TYPE_Q2_K:   ROWS_256(SMOLQ_TYPE_Q2_K, n_x); break; \
+    case SMOLQ_TYPE_Q3_K:   ROWS_256(SMOLQ_TYPE_Q3_K, n_x); break; \
+    case SMOLQ_TYPE_IQ4_XS: ROWS_256(SMOLQ_TYPE_IQ4_XS, n_x); break; \
     case SMOLQ_TYPE_NVFP4:  ROWS_32(SMOLQ_TYPE_NVFP4, n_x); break; \
     case SMOLQ_TYPE_Q1_0:   ROWS_32(SMOLQ_TYPE_Q1_0, n_x); break; \
     case SMOLQ_TYPE_Q2_0:   ROWS_32(SMOLQ_TYPE_Q2_0, n_x); break; \
     OTHERS(n_x) \
     }
 
-/* One token is the case that counts: its own copy keeps all in registers. */
-#define ROWS(NAME) case SMOLQ_TYPE_##NAME: ROWS_K(SMOLQ_TYPE_##NAME, 1); break;
-#define OTHERS(n_x) ROWS(IQ2_XXS) ROWS(IQ2_XS) ROWS(IQ2_S) ROWS(IQ3_XXS) ROWS(IQ3_S) ROWS(IQ1_S) ROWS(IQ1_M) ROWS(TQ1_0) ROWS(TQ2_0)
+/* One token is the case that counts: its own copy keeps all in registers.  For more the rest shares two, but with AVX-512. */
+#define ROWS(NAME, n_x) case SMOLQ_TYPE_##NAME: ROWS_256(SMOLQ_TYPE_##NAME, n_x); break;
+#define OTHERS(n_x) ROWS(IQ2_XXS, n_x) ROWS(IQ2_XS, n_x) ROWS(IQ2_S, n_x) ROWS(IQ3_XXS, n_x) ROWS(IQ3_S, n_x) ROWS(IQ1_S, n_x) ROWS(IQ1_M, n_x) ROWS(TQ1_0, n_x) ROWS(TQ2_0, n_x)
 static void CALL(rows_1)(const smolq__type *type, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, float (*y)[8])
 {
     ROWS_OF(1)
 }
-#undef OTHERS
-#undef ROWS
-#define OTHERS(n_x) \
+#if !defined(SMOLQ__CPU_AVX512)
+#  undef OTHERS
+#  define OTHERS(n_x) \
     default: \
         if (CALL(flips_256)(type->id)) CALL(rows_256)(SMOLQ_TYPE_IQ2_XXS, type, w, n_cols, x, n_x, y); \
         else CALL(rows_256)(SMOLQ_TYPE_TQ2_0, type, w, n_cols, x, n_x, y);
+#endif
 static void CALL(rows_few)(const smolq__type *type, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8])
 {
     ROWS_OF(n_x)
 }
 #undef OTHERS
+#undef ROWS
 #undef ROWS_OF
 #undef ROWS_32
-#undef ROWS_K
+#undef ROWS_256
 
 /* ---- where products go ---- */
 
