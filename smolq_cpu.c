@@ -14,6 +14,8 @@
  *                   blocks are unpacked in registers.
  *     many tokens   sixteen rows of 256 weights are unpacked into a panel of bytes that stays in the cache, four neighboring weights of each row side by side, and all
  *                   tokens pass over it; with AMX thirty-two rows go as tiles.
+ *
+ * NEON comes three times: as all 64-bit processors have it, with dot products of bytes (most since 2018), and with products of matrices of bytes (most since 2021).
  * Both end in the same float steps: integers are exact, so only the order of one multiply-add per 256 (or 32) weights matters.
  *
  * Forking a process with an open device leaves the child without its threads: open another device there. */
@@ -32,8 +34,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* GCC for Windows does not align the stack for 32-byte vectors (its bug 54412): there the reference kernels run. */
-#if (defined(__x86_64__) || defined(_M_X64)) && !(defined(__MINGW32__) && !defined(__clang__))
+#if defined(__x86_64__) || defined(_M_X64)
 #  define SMOLQ__CPU_X86
 #  include <immintrin.h>
 #  if defined(_MSC_VER)
@@ -41,9 +42,14 @@
 #  else
 #    include <cpuid.h>
 #  endif
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) && defined(__ARM_NEON) && !defined(__AARCH64EB__)
 #  define SMOLQ__CPU_ARM
 #  include <arm_neon.h>
+#  if defined(__linux__)
+#    include <sys/auxv.h>
+#  elif defined(__APPLE__)
+#    include <sys/sysctl.h>
+#  endif
 #endif
 #ifdef _WIN32
 #  ifndef WIN32_LEAN_AND_MEAN
@@ -79,11 +85,13 @@ static uint64_t smolq__cpu_records(const smolq__cpu_layout *layout, const smolq_
 {
     return buffer == SMOLQ_BUF_A256 ? program->row_bytes[buffer] / 292 * (uint64_t)layout->record_256 : (program->row_bytes[buffer] / 40 + 3) / 4 * 4 * (uint64_t)layout->record_32;
 }
+#if defined(SMOLQ__CPU_X86)
 static uint8_t *smolq__cpu_record(const smolq__cpu_layout *layout, const smolq_run *run, int32_t buffer, int32_t group) /* the first */
 {
     uint64_t before = smolq__cpu_records(layout, run->program, SMOLQ_BUF_A256), stride = before + smolq__cpu_records(layout, run->program, SMOLQ_BUF_A32);
     return run->scratch + (uint64_t)group * stride + (buffer == SMOLQ_BUF_A32 ? before : 0);
 }
+#endif
 
 /* One operation, or a part of it: units [begin, end), in shares. */
 typedef struct smolq__cpu_job {
@@ -135,6 +143,40 @@ static void smolq__cpu_compute_tables(void)
 #  define SMOLQ__CPU_UNROLL _Pragma("GCC unroll 16")
 #else
 #  define SMOLQ__CPU_UNROLL
+#endif
+
+/* The host's float settings are put aside while a share is computed: rounding to nearest, subnormals kept, nothing trapped. */
+#if defined(SMOLQ__CPU_X86)
+typedef unsigned smolq__cpu_floats;
+static smolq__cpu_floats smolq__cpu_floats_enter(void)
+{
+    unsigned saved = _mm_getcsr();
+    _mm_setcsr(0x1f80);
+    return saved;
+}
+static void smolq__cpu_floats_leave(smolq__cpu_floats saved) { _mm_setcsr(saved); }
+#elif defined(SMOLQ__CPU_ARM)
+typedef uint64_t smolq__cpu_floats;
+static void smolq__cpu_floats_leave(smolq__cpu_floats saved)
+{
+    if (saved) __asm__ volatile("msr fpcr, %0" : : "r"(saved) : "memory"); /* writing it is slow, and it is 0 already almost everywhere */
+}
+static smolq__cpu_floats smolq__cpu_floats_enter(void)
+{
+    uint64_t saved, canonical = 0;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(saved) : : "memory");
+    if (saved) __asm__ volatile("msr fpcr, %0" : : "r"(canonical) : "memory");
+    return saved;
+}
+#endif
+
+/* GCC for Windows aligns the stack of a function for vectors of 32 bytes only where it need not describe it to the system (its bug 54412).  So there are no stack traces
+ * through the kernels there; nothing is thrown through them. */
+#if defined(__GNUC__) && !defined(__clang__) && (defined(_WIN32) || defined(__CYGWIN__))
+#  define SMOLQ__CPU_ALIGN_STACK _Pragma("GCC optimize(\"no-unwind-tables,no-asynchronous-unwind-tables\")")
+#  pragma GCC diagnostic ignored "-Wpsabi" /* it warns of functions that are inlined everywhere */
+#else
+#  define SMOLQ__CPU_ALIGN_STACK
 #endif
 
 /* ---- the body, once per instruction set ---- */
@@ -259,6 +301,7 @@ static const uint8_t smolq__cpu_word_pair[4][32] = { SMOLQ__CPU_WORDS(0, 1), SMO
 #  elif defined(__GNUC__)
 #    pragma GCC push_options
 #    pragma GCC target("avx2,fma,f16c")
+SMOLQ__CPU_ALIGN_STACK
 #  endif
 #  include "smolq_cpu.c"
 #  if defined(__clang__)
@@ -276,6 +319,7 @@ static const uint8_t smolq__cpu_word_pair[4][32] = { SMOLQ__CPU_WORDS(0, 1), SMO
 #    elif defined(__GNUC__)
 #      pragma GCC push_options
 #      pragma GCC target("avx2,fma,f16c,avxvnni")
+SMOLQ__CPU_ALIGN_STACK
 #    endif
 #    include "smolq_cpu.c"
 #    if defined(__clang__)
@@ -295,6 +339,7 @@ static const uint8_t smolq__cpu_word_pair[4][32] = { SMOLQ__CPU_WORDS(0, 1), SMO
 #    pragma GCC diagnostic ignored "-Wmaybe-uninitialized" /* GCC 12's own avx512fintrin.h (bug 105593) */
 #    pragma GCC push_options
 #    pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
+SMOLQ__CPU_ALIGN_STACK
 #  endif
 #  include "smolq_cpu.c"
 #  if defined(__clang__)
@@ -314,6 +359,7 @@ static const uint8_t smolq__cpu_word_pair[4][32] = { SMOLQ__CPU_WORDS(0, 1), SMO
 #      pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #      pragma GCC push_options
 #      pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,amx-tile,amx-int8,amx-bf16")
+SMOLQ__CPU_ALIGN_STACK
 #    endif
 #    include "smolq_cpu.c"
 #    if defined(__clang__)
@@ -326,6 +372,90 @@ static const uint8_t smolq__cpu_word_pair[4][32] = { SMOLQ__CPU_WORDS(0, 1), SMO
 #  endif
 #  undef SMOLQ__CPU_AVX512
 #  undef SMOLQ__CPU_SUFFIX
+#  undef SMOLQ__CPU_BODY
+
+#elif defined(SMOLQ__CPU_ARM)
+
+/* What the compiler was told that it may use needs no question, nor do vectors as such: 64-bit code has them everywhere. */
+static int smolq__cpu_has_neon(void) { return 1; }
+static int smolq__cpu_has_dotprod(void)
+{
+#  if defined(__ARM_FEATURE_DOTPROD)
+    return 1;
+#  elif defined(__linux__)
+    return (int)(getauxval(AT_HWCAP) >> 20 & 1);  /* HWCAP_ASIMDDP */
+#  elif defined(__APPLE__)
+    int32_t has = 0;
+    size_t bytes = sizeof has;
+    return sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &bytes, NULL, 0) == 0 && has;
+#  elif defined(_WIN32)
+    return IsProcessorFeaturePresent(43) != 0;    /* PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE */
+#  else
+    return 0;
+#  endif
+}
+static int smolq__cpu_has_i8mm(void)
+{
+    if (!smolq__cpu_has_dotprod()) return 0;
+#  if defined(__ARM_FEATURE_MATMUL_INT8)
+    return 1;
+#  elif defined(__linux__)
+    return (int)(getauxval(AT_HWCAP2) >> 13 & 1); /* HWCAP2_I8MM */
+#  elif defined(__APPLE__)
+    {
+        int32_t has = 0;
+        size_t bytes = sizeof has;
+        return sysctlbyname("hw.optional.arm.FEAT_I8MM", &has, &bytes, NULL, 0) == 0 && has;
+    }
+#  elif defined(_WIN32)
+    return IsProcessorFeaturePresent(66) != 0;    /* PF_ARM_V82_I8MM_INSTRUCTIONS_AVAILABLE */
+#  else
+    return 0;
+#  endif
+}
+
+#  define SMOLQ__CPU_BODY
+#  define SMOLQ__CPU_NEON
+#  define SMOLQ__CPU_SUFFIX neon
+#  include "smolq_cpu.c"
+#  undef SMOLQ__CPU_SUFFIX
+#  define SMOLQ__CPU_SUFFIX dotprod
+#  define SMOLQ__CPU_DOTPROD
+#  if defined(__clang__)
+#    pragma clang attribute push(__attribute__((target("dotprod"))), apply_to = function)
+#  elif !defined(__ARM_FEATURE_DOTPROD) /* GCC's arch= would take away what the flags allow beyond it */
+#    define SMOLQ__CPU_PUSHED /* the pragma defines that macro */
+#    pragma GCC push_options
+#    pragma GCC target("arch=armv8.2-a+dotprod")
+#  endif
+#  include "smolq_cpu.c"
+#  if defined(__clang__)
+#    pragma clang attribute pop
+#  elif defined(SMOLQ__CPU_PUSHED)
+#    pragma GCC pop_options
+#    undef SMOLQ__CPU_PUSHED
+#  endif
+#  undef SMOLQ__CPU_SUFFIX
+#  define SMOLQ__CPU_SUFFIX i8mm
+#  define SMOLQ__CPU_I8MM
+#  if defined(__clang__)
+#    pragma clang attribute push(__attribute__((target("dotprod,i8mm"))), apply_to = function)
+#  elif !defined(__ARM_FEATURE_MATMUL_INT8)
+#    define SMOLQ__CPU_PUSHED
+#    pragma GCC push_options
+#    pragma GCC target("arch=armv8.2-a+dotprod+i8mm")
+#  endif
+#  include "smolq_cpu.c"
+#  if defined(__clang__)
+#    pragma clang attribute pop
+#  elif defined(SMOLQ__CPU_PUSHED)
+#    pragma GCC pop_options
+#    undef SMOLQ__CPU_PUSHED
+#  endif
+#  undef SMOLQ__CPU_I8MM
+#  undef SMOLQ__CPU_DOTPROD
+#  undef SMOLQ__CPU_SUFFIX
+#  undef SMOLQ__CPU_NEON
 #  undef SMOLQ__CPU_BODY
 #endif
 
@@ -344,9 +474,24 @@ static const smolq__cpu_isa smolq__cpu_isas[] = {
     { "avxvnni", smolq__cpu_has_avxvnni, NULL, NULL, NULL, 0 }, /* as a cap it means AVX2 */
 #  endif
     { "avx2",   smolq__cpu_has_avx2,   smolq__cpu_units_avx2,   smolq__cpu_share_avx2,   &smolq__cpu_layout_avx2,   0 },
+#elif defined(SMOLQ__CPU_ARM)
+    { "neon-i8mm",    smolq__cpu_has_i8mm,    smolq__cpu_units_i8mm,    smolq__cpu_share_i8mm,    &smolq__cpu_layout_i8mm,    0 },
+    { "neon-dotprod", smolq__cpu_has_dotprod, smolq__cpu_units_dotprod, smolq__cpu_share_dotprod, &smolq__cpu_layout_dotprod, 0 },
+    { "neon-base",    smolq__cpu_has_neon,    smolq__cpu_units_neon,    smolq__cpu_share_neon,    &smolq__cpu_layout_neon,    0 },
 #endif
     { NULL, NULL, NULL, NULL, NULL, 0 }
 };
+
+/* Caps that options.isa may name, here or on another machine.  "neon" is the best row of its name. */
+static int smolq__cpu_is_cap(const char *name)
+{
+    static const char *const caps[] = { "ref", "avx2", "avxvnni", "avx512", "amx", "neon", "neon-base", "neon-dotprod", "neon-i8mm" };
+    size_t i;
+    for (i = 0; i < sizeof caps / sizeof *caps; i++)
+        if (strcmp(name, caps[i]) == 0) return 1;
+    return 0;
+}
+static int smolq__cpu_is_capped(const smolq__cpu_isa *isa, const char *cap) { return strcmp(isa->name, cap) == 0 || (strcmp(cap, "neon") == 0 && strncmp(isa->name, "neon-", 5) == 0); }
 
 /* ---- atomics and naps ---- */
 
@@ -557,9 +702,9 @@ static smolq_result smolq__cpu_open(const smolq_device_options *options, void **
     size_t bytes;
     if (n < 0 || n > SMOLQ__CPU_MAX_THREADS) return smolq__cpu_fail(err, SMOLQ_E_ARGUMENT, "n_threads is out of range, expected 0..256%s", "");
     if (options->isa) { /* a cap: the named one or the next lower that this machine has */
-        while (isa->name && strcmp(isa->name, options->isa) != 0) isa++;
-        if (!isa->name && strcmp(options->isa, "ref") != 0 && strcmp(options->isa, "amx") != 0 && strcmp(options->isa, "neon") != 0)
-            return smolq__cpu_fail(err, SMOLQ_E_ARGUMENT, "unknown isa '%.32s', expected ref, avx2, avxvnni, avx512, amx or neon", options->isa);
+        if (!smolq__cpu_is_cap(options->isa))
+            return smolq__cpu_fail(err, SMOLQ_E_ARGUMENT, "unknown isa '%.32s', expected ref, avx2, avxvnni, avx512, amx, neon or neon-base, -dotprod, -i8mm", options->isa);
+        while (isa->name && !smolq__cpu_is_capped(isa, options->isa)) isa++;
     }
     while (isa->name && (!isa->available() || (isa->by_name && !options->isa))) isa++;
     if (!isa->name) n = 1; /* the reference kernels know one thread */
@@ -682,14 +827,22 @@ SMOLQ_API const smolq_backend *smolq_backend_cpu(void) { return &smolq__cpu_back
 #endif /* SMOLQ__CPU_ONCE */
 
 #else /* ======== the second half: the body, for one instruction set ======== */
-/* ---- the shim: sixteen floats and vectors of 256 bits ----
+/* ---- the shim: sixteen floats, 32 bytes, and what products of them are made of ----
  *
  * lanes          sixteen floats, the unit of canonical sums (rule 5); all operations are lane by lane
  *   lanes_fma    a * b + c, one rounding          lanes_mul   kept apart from any sum
  *   lanes_half   sixteen f16 at p, lanes_brain    sixteen bf16 at p
  *   lanes_fold   8, 4, 2, 1 apart, as smolq_fold; lanes_folds does so for FOLDS vectors
  *   lanes_pow2   x * 2^n by adding to the exponent bits, n whole
- *   dot_words    acc + sums of two products of words (eight int32, sixteen int16 each, in one 256-bit register)
+ *   lanes_min    b where b is a NaN, and lanes_max; what a NaN in a gives is open
+ * int16s         sixteen of them
+ *   words        those at p                        widen       16 bytes at p, widen_codes the first of 32 in registers; all signed
+ *   pairs        eight bytes, each twice           times       each times a number
+ * int32s         as many as it likes, of which the sum over the whole vector is what counts
+ *   dot_words    acc + the products of words, mul_words without acc
+ *   dot_codes    of 32 bytes each, the first ones below 128, signed where is_signed; dot_halves has in its first half the sums of the first 16
+ *   sum1 sum4    the sums of one, or of four as floats; sum8 of eight, less a number, as floats; halves8 two sums of each
+ * four, eight    so many floats, one for each row
  *
  * codes          32 bytes, as blocks are unpacked in; where sixteen are asked for they are the first ones, and what is behind them does not matter
  *   code_load    32 bytes at p                     code_twice  16 bytes at p, then the same again
@@ -713,10 +866,258 @@ SMOLQ_API const smolq_backend *smolq_backend_cpu(void) { return &smolq__cpu_back
 #define lanes   SMOLQ__CPU(lanes)
 #define codes   SMOLQ__CPU(codes)
 #define flips   SMOLQ__CPU(flips)
+#define int16s  SMOLQ__CPU(int16s)
+#define int32s  SMOLQ__CPU(int32s)
+#define four    SMOLQ__CPU(four)
+#define eight   SMOLQ__CPU(eight)
 #define CALL(x) SMOLQ__CPU(x)
 #define UNROLL  SMOLQ__CPU_UNROLL
+#if defined(SMOLQ__CPU_NEON)
+#  define UNROLL_ROWS /* a row of blocks of 256 fills the registers, and clang declines */
+#else
+#  define UNROLL_ROWS UNROLL
+#endif
 
-#if defined(SMOLQ__CPU_AVX512)
+#if defined(SMOLQ__CPU_NEON)
+typedef struct lanes { float32x4_t a, b, c, d; } lanes;
+#define BYTES(p) vld1q_u8((const uint8_t *)(const void *)(p)) /* at any address */
+#define LANES_1(name, f) INLINE lanes CALL(name)(lanes x) { lanes y = { f(x.a), f(x.b), f(x.c), f(x.d) }; return y; }
+#define LANES_2(name, f) INLINE lanes CALL(name)(lanes x, lanes y) { lanes z = { f(x.a, y.a), f(x.b, y.b), f(x.c, y.c), f(x.d, y.d) }; return z; }
+LANES_1(abs, vabsq_f32)
+LANES_1(nearest, vrndnq_f32)
+LANES_2(add, vaddq_f32)
+LANES_2(sub, vsubq_f32)
+LANES_2(div, vdivq_f32)
+LANES_2(max, vmaxq_f32)
+LANES_2(min, vminq_f32)
+INLINE float32x4_t CALL(pow2_4)(float32x4_t x, float32x4_t n) { return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(x), vshlq_n_s32(vcvtnq_s32_f32(n), 23))); }
+LANES_2(pow2, CALL(pow2_4))
+#undef LANES_1
+#undef LANES_2
+INLINE lanes CALL(all)(float x) { lanes y = { vdupq_n_f32(x), vdupq_n_f32(x), vdupq_n_f32(x), vdupq_n_f32(x) }; return y; }
+INLINE lanes CALL(zero)(void) { return CALL(all)(0); }
+INLINE float32x4_t CALL(load4)(const float *p) { return vld1q_f32(p); }
+INLINE lanes CALL(load)(const float *p) { lanes y = { CALL(load4)(p), CALL(load4)(p + 4), CALL(load4)(p + 8), CALL(load4)(p + 12) }; return y; }
+INLINE void  CALL(store)(float *p, lanes x) { vst1q_f32(p, x.a); vst1q_f32(p + 4, x.b); vst1q_f32(p + 8, x.c); vst1q_f32(p + 12, x.d); }
+INLINE lanes CALL(fma)(lanes a, lanes b, lanes c)
+{
+    lanes y = { vfmaq_f32(c.a, a.a, b.a), vfmaq_f32(c.b, a.b, b.b), vfmaq_f32(c.c, a.c, b.c), vfmaq_f32(c.d, a.d, b.d) };
+    return y;
+}
+INLINE lanes CALL(mul)(lanes a, lanes b)
+{
+    lanes y = { vmulq_f32(a.a, b.a), vmulq_f32(a.b, b.b), vmulq_f32(a.c, b.c), vmulq_f32(a.d, b.d) };
+    __asm__("" : "+w"(y.a), "+w"(y.b), "+w"(y.c), "+w"(y.d));
+    return y;
+}
+INLINE lanes CALL(half)(const uint8_t *p)
+{
+    float16x8_t x = vreinterpretq_f16_u8(BYTES(p)), y = vreinterpretq_f16_u8(BYTES(p + 16));
+    lanes z = { vcvt_f32_f16(vget_low_f16(x)), vcvt_high_f32_f16(x), vcvt_f32_f16(vget_low_f16(y)), vcvt_high_f32_f16(y) };
+    return z;
+}
+INLINE float32x4_t CALL(brain4)(uint16x4_t x) { return vreinterpretq_f32_u32(vshll_n_u16(x, 16)); }
+INLINE lanes CALL(brain)(const uint8_t *p)
+{
+    uint16x8_t x = vreinterpretq_u16_u8(BYTES(p)), y = vreinterpretq_u16_u8(BYTES(p + 16));
+    lanes z = { CALL(brain4)(vget_low_u16(x)), CALL(brain4)(vget_high_u16(x)), CALL(brain4)(vget_low_u16(y)), CALL(brain4)(vget_high_u16(y)) };
+    return z;
+}
+INLINE float32x4_t CALL(floats4)(int16x4_t x) { return vcvtq_f32_s32(vmovl_s16(x)); }
+INLINE lanes CALL(bytes)(const int8_t *p)
+{
+    int8x16_t v = vld1q_s8(p);
+    int16x8_t x = vmovl_s8(vget_low_s8(v)), y = vmovl_high_s8(v);
+    lanes z = { CALL(floats4)(vget_low_s16(x)), CALL(floats4)(vget_high_s16(x)), CALL(floats4)(vget_low_s16(y)), CALL(floats4)(vget_high_s16(y)) };
+    return z;
+}
+INLINE void CALL(put_half)(uint8_t *p, lanes x)
+{
+    vst1q_u8(p, vreinterpretq_u8_f16(vcvt_high_f16_f32(vcvt_f16_f32(x.a), x.b)));
+    vst1q_u8(p + 16, vreinterpretq_u8_f16(vcvt_high_f16_f32(vcvt_f16_f32(x.c), x.d)));
+}
+INLINE void CALL(put_bytes)(int8_t *p, lanes x) /* to nearest even */
+{
+    int16x8_t a = vcombine_s16(vmovn_s32(vcvtnq_s32_f32(x.a)), vmovn_s32(vcvtnq_s32_f32(x.b))), b = vcombine_s16(vmovn_s32(vcvtnq_s32_f32(x.c)), vmovn_s32(vcvtnq_s32_f32(x.d)));
+    vst1q_s8(p, vcombine_s8(vmovn_s16(a), vmovn_s16(b)));
+}
+INLINE lanes CALL(where_less)(lanes a, lanes b, lanes yes, lanes no)
+{
+    lanes y = { vbslq_f32(vcltq_f32(a.a, b.a), yes.a, no.a), vbslq_f32(vcltq_f32(a.b, b.b), yes.b, no.b), vbslq_f32(vcltq_f32(a.c, b.c), yes.c, no.c), vbslq_f32(vcltq_f32(a.d, b.d), yes.d, no.d) };
+    return y;
+}
+INLINE float CALL(most)(lanes x) { return vmaxvq_f32(vmaxq_f32(vmaxq_f32(x.a, x.b), vmaxq_f32(x.c, x.d))); }
+INLINE float CALL(fold)(lanes x)
+{
+    float32x4_t a = vaddq_f32(vaddq_f32(x.a, x.c), vaddq_f32(x.b, x.d));
+    return vpadds_f32(vadd_f32(vget_low_f32(a), vget_high_f32(a)));
+}
+enum { CALL(FOLDS) = 4, CALL(VECTORS) = 1 };
+INLINE float64x2_t CALL(half_folded)(lanes x) { return vreinterpretq_f64_f32(vaddq_f32(vaddq_f32(x.a, x.c), vaddq_f32(x.b, x.d))); }
+INLINE void CALL(folds)(const lanes *x, float *y)
+{
+    float64x2_t a = CALL(half_folded)(x[0]), b = CALL(half_folded)(x[1]), c = CALL(half_folded)(x[2]), d = CALL(half_folded)(x[3]);
+    float32x4_t e = vaddq_f32(vreinterpretq_f32_f64(vzip1q_f64(a, b)), vreinterpretq_f32_f64(vzip2q_f64(a, b)));
+    float32x4_t f = vaddq_f32(vreinterpretq_f32_f64(vzip1q_f64(c, d)), vreinterpretq_f32_f64(vzip2q_f64(c, d)));
+    vst1q_f32(y, vpaddq_f32(e, f));
+}
+INLINE float CALL(half1)(const uint8_t *p)
+{
+    __fp16 x;
+    memcpy(&x, p, sizeof x);
+    return (float)x;
+}
+
+typedef struct codes { uint8x16_t a, b; } codes;
+INLINE codes CALL(code_2)(uint8x16_t a, uint8x16_t b) { codes x = { a, b }; return x; }
+INLINE codes CALL(code_load)(const uint8_t *p) { return CALL(code_2)(vld1q_u8(p), vld1q_u8(p + 16)); }
+INLINE void  CALL(code_store)(uint8_t *p, codes x) { vst1q_u8(p, x.a); vst1q_u8(p + 16, x.b); }
+INLINE codes CALL(code_twice)(const uint8_t *p) { return CALL(code_2)(vld1q_u8(p), vld1q_u8(p)); }
+INLINE codes CALL(code_join)(uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+{
+    return CALL(code_2)(vcombine_u8(vcreate_u8(a), vcreate_u8(b)), vcombine_u8(vcreate_u8(c), vcreate_u8(d)));
+}
+INLINE codes CALL(code_all)(int32_t x) { return CALL(code_2)(vdupq_n_u8((uint8_t)x), vdupq_n_u8((uint8_t)x)); }
+INLINE codes CALL(code_and)(codes x, codes y) { return CALL(code_2)(vandq_u8(x.a, y.a), vandq_u8(x.b, y.b)); }
+INLINE codes CALL(code_or)(codes x, codes y) { return CALL(code_2)(vorrq_u8(x.a, y.a), vorrq_u8(x.b, y.b)); }
+INLINE codes CALL(code_xor)(codes x, codes y) { return CALL(code_2)(veorq_u8(x.a, y.a), veorq_u8(x.b, y.b)); }
+INLINE codes CALL(code_add)(codes x, codes y) { return CALL(code_2)(vaddq_u8(x.a, y.a), vaddq_u8(x.b, y.b)); }
+INLINE codes CALL(code_sub)(codes x, codes y) { return CALL(code_2)(vsubq_u8(x.a, y.a), vsubq_u8(x.b, y.b)); }
+INLINE codes CALL(code_left)(codes x, int32_t n) { return CALL(code_2)(x.a << n, x.b << n); }
+INLINE codes CALL(code_right)(codes x, int32_t n) { return CALL(code_2)(x.a >> n, x.b >> n); }
+INLINE codes CALL(code_nibbles)(const uint8_t *p)
+{
+    uint8x16_t v = vld1q_u8(p);
+    return CALL(code_2)(vandq_u8(v, vdupq_n_u8(15)), vshrq_n_u8(v, 4));
+}
+INLINE codes CALL(code_nibbles_8)(const uint8_t *p)
+{
+    uint8x16_t v = vld1q_u8(p), low = vandq_u8(v, vdupq_n_u8(15)), high = vshrq_n_u8(v, 4);
+    return CALL(code_2)(vcombine_u8(vget_low_u8(low), vget_low_u8(high)), vcombine_u8(vget_high_u8(low), vget_high_u8(high)));
+}
+INLINE codes CALL(code_turns)(codes x)
+{
+    uint8x16_t low = vandq_u8(x.a, vdupq_n_u8(15)), high = vshrq_n_u8(x.a, 4);
+    return CALL(code_2)(vzip1q_u8(low, high), vzip2q_u8(low, high));
+}
+INLINE codes CALL(code_pairs)(uint64_t pairs)
+{
+    uint8x16_t x = vreinterpretq_u8_u64(vdupq_n_u64(pairs)), four_times = vreinterpretq_u8_u32(vmulq_n_u32(vmovl_u16(vcreate_u16(0x0003000200010000u)), 0x01010101));
+    int8x16_t down = vreinterpretq_s8_u32(vdupq_n_u32(0xfafcfe00)); /* by 0, 2, 4, 6 bits */
+    uint8x16_t a = vshlq_u8(vqtbl1q_u8(x, four_times), down), b = vshlq_u8(vqtbl1q_u8(x, vaddq_u8(four_times, vdupq_n_u8(4))), down);
+    return CALL(code_2)(vandq_u8(a, vdupq_n_u8(3)), vandq_u8(b, vdupq_n_u8(3)));
+}
+INLINE codes CALL(code_spread)(uint32_t x)
+{
+    return CALL(code_2)(vcombine_u8(vdup_n_u8((uint8_t)x), vdup_n_u8((uint8_t)(x >> 8))), vcombine_u8(vdup_n_u8((uint8_t)(x >> 16)), vdup_n_u8((uint8_t)(x >> 24))));
+}
+INLINE codes CALL(code_tops)(const uint8_t *p, int32_t n)
+{
+    return CALL(code_2)(vuzp2q_u8(vld1q_u8(p), vld1q_u8(p + 16)) >> (n - 8), vuzp2q_u8(vld1q_u8(p + 32), vld1q_u8(p + 48)) >> (n - 8));
+}
+INLINE codes CALL(code_halves)(codes x, codes y) { return CALL(code_2)(x.a, y.b); }
+INLINE codes CALL(code_thrice)(codes x) { return CALL(code_2)(x.a + x.a + x.a, x.b + x.b + x.b); }
+INLINE codes CALL(code_carried)(codes x) { return CALL(code_2)(vhaddq_u8(x.a, x.a >> 1) >> 6, vhaddq_u8(x.b, x.b >> 1) >> 6); } /* 3x / 4, then / 64 */
+INLINE void CALL(code_zip)(uint16_t *p, codes low, codes high)
+{
+    vst1q_u16(p, vreinterpretq_u16_u8(vzip1q_u8(low.a, high.a)));
+    vst1q_u16(p + 8, vreinterpretq_u16_u8(vzip2q_u8(low.a, high.a)));
+    vst1q_u16(p + 16, vreinterpretq_u16_u8(vzip1q_u8(low.b, high.b)));
+    vst1q_u16(p + 24, vreinterpretq_u16_u8(vzip2q_u8(low.b, high.b)));
+}
+INLINE codes CALL(code_4x2)(uint32x4_t a, uint32x4_t b) { return CALL(code_2)(vreinterpretq_u8_u32(a), vreinterpretq_u8_u32(b)); }
+INLINE codes CALL(dword_all)(uint32_t x) { return CALL(code_4x2)(vdupq_n_u32(x), vdupq_n_u32(x)); }
+INLINE codes CALL(dword_join)(uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t e, uint32_t f, uint32_t g, uint32_t h)
+{
+    return CALL(code_join)(a | (uint64_t)b << 32, c | (uint64_t)d << 32, e | (uint64_t)f << 32, g | (uint64_t)h << 32);
+}
+INLINE codes CALL(dword_left)(codes x, int32_t n) { return CALL(code_4x2)(vreinterpretq_u32_u8(x.a) << n, vreinterpretq_u32_u8(x.b) << n); }
+INLINE codes CALL(dword_right)(codes x, int32_t n) { return CALL(code_4x2)(vreinterpretq_u32_u8(x.a) >> n, vreinterpretq_u32_u8(x.b) >> n); }
+INLINE codes CALL(dword_words)(const uint8_t *p)
+{
+    uint16x8_t x = vreinterpretq_u16_u8(vld1q_u8(p));
+    return CALL(code_4x2)(vmovl_u16(vget_low_u16(x)), vmovl_high_u16(x));
+}
+INLINE codes CALL(dword_odd)(const uint8_t *p)
+{
+    return CALL(code_4x2)(vuzp2q_u32(vreinterpretq_u32_u8(vld1q_u8(p)), vreinterpretq_u32_u8(vld1q_u8(p + 16))),
+                          vuzp2q_u32(vreinterpretq_u32_u8(vld1q_u8(p + 32)), vreinterpretq_u32_u8(vld1q_u8(p + 48))));
+}
+INLINE uint64_t CALL(dword_bytes)(codes x)
+{
+    uint16x8_t w = vcombine_u16(vmovn_u32(vreinterpretq_u32_u8(x.a)), vmovn_u32(vreinterpretq_u32_u8(x.b)));
+    return vget_lane_u64(vreinterpret_u64_u8(vmovn_u16(w)), 0);
+}
+INLINE codes CALL(code_pick)(const int8_t *values, codes x) { return CALL(code_2)(vqtbl1q_u8(BYTES(values), x.a), vqtbl1q_u8(BYTES(values), x.b)); }
+INLINE codes CALL(code_bits)(uint32_t bits)
+{
+    const uint8x16_t bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201u));
+    codes x = CALL(code_spread)(bits);
+    return CALL(code_2)(vtstq_u8(x.a, bit), vtstq_u8(x.b, bit));
+}
+typedef codes flips;
+INLINE flips CALL(flip_bits)(uint32_t bits) { return CALL(code_bits)(bits); }
+INLINE codes CALL(code_flip)(codes x, flips f) { return CALL(code_sub)(CALL(code_xor)(x, f), f); }
+
+typedef struct int16s { int16x8_t a, b; } int16s;
+typedef int32x4_t int32s;
+INLINE int16s CALL(words)(const void *p) { int16s x = { vreinterpretq_s16_u8(BYTES(p)), vreinterpretq_s16_u8(BYTES((const uint8_t *)p + 16)) }; return x; }
+INLINE void   CALL(put_words)(int16_t *p, int16s x) { vst1q_s16(p, x.a); vst1q_s16(p + 8, x.b); }
+INLINE int16s CALL(widen)(const int8_t *p) { int8x16_t v = vld1q_s8(p); int16s x = { vmovl_s8(vget_low_s8(v)), vmovl_high_s8(v) }; return x; }
+INLINE int16s CALL(widen_codes)(codes x) { int8x16_t v = vreinterpretq_s8_u8(x.a); int16s y = { vmovl_s8(vget_low_s8(v)), vmovl_high_s8(v) }; return y; }
+INLINE int16s CALL(pairs)(uint64_t bytes) { int16x8_t w = vmovl_s8(vcreate_s8(bytes)); int16s x = { vzip1q_s16(w, w), vzip2q_s16(w, w) }; return x; }
+INLINE int32s CALL(none)(void) { return vdupq_n_s32(0); }
+INLINE int32s CALL(dot_words)(int32s acc, int16s x, int16s y)
+{
+    acc = vmlal_high_s16(vmlal_s16(acc, vget_low_s16(x.a), vget_low_s16(y.a)), x.a, y.a);
+    return vmlal_high_s16(vmlal_s16(acc, vget_low_s16(x.b), vget_low_s16(y.b)), x.b, y.b);
+}
+INLINE int32s CALL(mul_words)(int16s x, int16s y) { return CALL(dot_words)(CALL(none)(), x, y); }
+INLINE int16s CALL(times)(int16s x, int32_t n) { int16s y = { vmulq_n_s16(x.a, (int16_t)n), vmulq_n_s16(x.b, (int16_t)n) }; return y; }
+INLINE int32s CALL(less)(int32s a, int32s b) { return vsubq_s32(a, b); }
+INLINE int32_t CALL(sum1)(int32s x) { return vaddvq_s32(x); }
+INLINE int32x4_t CALL(sums4)(int32s a, int32s b, int32s c, int32s d) { return vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d)); }
+INLINE int16_t CALL(sum_bytes)(const int8_t *p) { return vaddlvq_s8(vld1q_s8(p)); }
+
+/* Sums of four products each of signed bytes, of which two are less than 2^15.  The instruction by its name: clang before 16 shows the intrinsic only under flags. */
+INLINE int32x4_t CALL(dot_16)(int32x4_t acc, uint8x16_t x, uint8x16_t y)
+{
+#if defined(SMOLQ__CPU_DOTPROD)
+    __asm__("sdot %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(x), "w"(y));
+    return acc;
+#else
+    int8x16_t a = vreinterpretq_s8_u8(x), b = vreinterpretq_s8_u8(y);
+    return vpadalq_s16(acc, vmlal_high_s8(vmull_s8(vget_low_s8(a), vget_low_s8(b)), a, b));
+#endif
+}
+INLINE int32s CALL(dot_codes)(codes x, codes y, int is_signed) { (void)is_signed; return CALL(dot_16)(CALL(dot_16)(CALL(none)(), x.a, y.a), x.b, y.b); }
+INLINE int32s CALL(dot_halves)(codes x, codes y, int is_signed) { (void)is_signed; return vpaddq_s32(CALL(dot_16)(CALL(none)(), x.a, y.a), CALL(dot_16)(CALL(none)(), x.b, y.b)); }
+
+typedef float32x4_t four;
+typedef struct eight { float32x4_t a, b; } eight;
+INLINE four CALL(all4)(float x) { return vdupq_n_f32(x); }
+INLINE void CALL(store4)(float *p, four x) { vst1q_f32(p, x); }
+INLINE four CALL(mul4)(four x, four y) { return vmulq_f32(x, y); }
+INLINE four CALL(fma4)(four x, four y, four z) { return vfmaq_f32(z, x, y); }
+INLINE four CALL(sum4)(int32s a, int32s b, int32s c, int32s d) { return vcvtq_f32_s32(CALL(sums4)(a, b, c, d)); }
+INLINE eight CALL(both)(four a, four b) { eight x = { a, b }; return x; }
+INLINE eight CALL(all8)(float x) { return CALL(both)(vdupq_n_f32(x), vdupq_n_f32(x)); }
+INLINE eight CALL(load8)(const float *p) { return CALL(both)(CALL(load4)(p), CALL(load4)(p + 4)); }
+INLINE void  CALL(store8)(float *p, eight x) { vst1q_f32(p, x.a); vst1q_f32(p + 4, x.b); }
+INLINE eight CALL(mul8)(eight x, eight y) { return CALL(both)(vmulq_f32(x.a, y.a), vmulq_f32(x.b, y.b)); }
+INLINE eight CALL(fma8)(eight x, eight y, eight z) { return CALL(both)(vfmaq_f32(z.a, x.a, y.a), vfmaq_f32(z.b, x.b, y.b)); }
+INLINE eight CALL(sum8)(const int32s *s, int32_t n)
+{
+    int32x4_t less = vdupq_n_s32(n);
+    return CALL(both)(vcvtq_f32_s32(vsubq_s32(CALL(sums4)(s[0], s[1], s[2], s[3]), less)), vcvtq_f32_s32(vsubq_s32(CALL(sums4)(s[4], s[5], s[6], s[7]), less)));
+}
+INLINE eight CALL(halves8)(const int32s *s, eight *second)
+{
+    int32x4_t a = vpaddq_s32(s[0], s[1]), b = vpaddq_s32(s[2], s[3]), c = vpaddq_s32(s[4], s[5]), d = vpaddq_s32(s[6], s[7]);
+    *second = CALL(both)(vcvtq_f32_s32(vuzp2q_s32(a, b)), vcvtq_f32_s32(vuzp2q_s32(c, d)));
+    return CALL(both)(vcvtq_f32_s32(vuzp1q_s32(a, b)), vcvtq_f32_s32(vuzp1q_s32(c, d)));
+}
+#elif defined(SMOLQ__CPU_AVX512)
 typedef __m512 lanes;
 INLINE lanes CALL(zero)(void) { return _mm512_setzero_ps(); }
 INLINE lanes CALL(all)(float x) { return _mm512_set1_ps(x); }
@@ -850,8 +1251,8 @@ INLINE void CALL(folds)(const lanes *x, float *y) /* each step adds what is 8, 4
 }
 #endif
 
-/* The same for all of x86, but flips. */
-typedef __m256i codes;
+#if !defined(SMOLQ__CPU_NEON) /* the same for all of x86, but flips */
+typedef __m256i codes, int16s, int32s;
 #define BLEND(mask, a, b) _mm512_ternarylogic_epi32(mask, a, b, 0xca) /* mask ? a : b */
 #define LOAD128(p) _mm_loadu_si128((const __m128i *)(const void *)(p))
 #define LOAD256(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
@@ -952,6 +1353,78 @@ INLINE flips CALL(flip_bits)(uint32_t bits) { return _mm256_or_si256(CALL(code_b
 INLINE codes CALL(code_flip)(codes x, flips f) { return _mm256_sign_epi8(x, f); }
 #endif
 
+INLINE int16s CALL(words)(const void *p) { return LOAD256(p); }
+INLINE int16s CALL(widen)(const int8_t *p) { return _mm256_cvtepi8_epi16(LOAD128(p)); }
+INLINE int16s CALL(widen_codes)(codes x) { return _mm256_cvtepi8_epi16(_mm256_castsi256_si128(x)); }
+INLINE int16s CALL(pairs)(uint64_t bytes)
+{
+    __m128i w = _mm_cvtepi8_epi16(_mm_cvtsi64_si128((int64_t)bytes));
+    return _mm256_set_m128i(_mm_unpackhi_epi16(w, w), _mm_unpacklo_epi16(w, w));
+}
+INLINE int32s CALL(none)(void) { return _mm256_setzero_si256(); }
+INLINE int32s CALL(mul_words)(int16s a, int16s b) { return _mm256_madd_epi16(a, b); }
+INLINE int16s CALL(times)(int16s a, int32_t n) { return _mm256_mullo_epi16(a, _mm256_set1_epi16((int16_t)n)); }
+INLINE int32s CALL(less)(int32s a, int32s b) { return _mm256_sub_epi32(a, b); }
+INLINE int32_t CALL(sum1)(int32s x)
+{
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}
+/* Sums of the four first halves, then of the second ones. */
+INLINE __m256i CALL(halves4)(int32s a, int32s b, int32s c, int32s d) { return _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d)); }
+INLINE int16_t CALL(sum_bytes)(const int8_t *p)
+{
+    __m128i v = _mm_madd_epi16(_mm_maddubs_epi16(_mm_set1_epi8(1), LOAD128(p)), _mm_set1_epi16(1));
+    v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0x4e));
+    return (int16_t)_mm_cvtsi128_si32(_mm_add_epi32(v, _mm_shuffle_epi32(v, 0xb1)));
+}
+INLINE int16s CALL(mul_codes)(codes x, codes y, int is_signed) /* sixteen sums of two products */
+{
+    return is_signed ? _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8(y, x)) : _mm256_maddubs_epi16(x, y);
+}
+#if defined(SMOLQ__CPU_VNNI)
+INLINE int32s CALL(dot_codes)(codes x, codes y, int is_signed)
+{
+    return _mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), is_signed ? _mm256_abs_epi8(x) : x, is_signed ? _mm256_sign_epi8(y, x) : y);
+}
+#else
+INLINE int32s CALL(dot_codes)(codes x, codes y, int is_signed) { return _mm256_madd_epi16(CALL(mul_codes)(x, y, is_signed), _mm256_set1_epi16(1)); }
+#endif
+INLINE int32s CALL(dot_halves)(codes x, codes y, int is_signed) { return CALL(dot_codes)(x, y, is_signed); }
+
+typedef __m128 four;
+typedef __m256 eight;
+INLINE four CALL(all4)(float x) { return _mm_set1_ps(x); }
+INLINE four CALL(load4)(const float *p) { return _mm_loadu_ps(p); }
+INLINE void CALL(store4)(float *p, four x) { _mm_storeu_ps(p, x); }
+INLINE four CALL(mul4)(four x, four y) { return _mm_mul_ps(x, y); }
+INLINE four CALL(fma4)(four x, four y, four z) { return _mm_fmadd_ps(x, y, z); }
+INLINE four CALL(sum4)(int32s a, int32s b, int32s c, int32s d)
+{
+    __m256i x = CALL(halves4)(a, b, c, d);
+    return _mm_cvtepi32_ps(_mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1)));
+}
+INLINE eight CALL(all8)(float x) { return _mm256_set1_ps(x); }
+INLINE eight CALL(load8)(const float *p) { return _mm256_loadu_ps(p); }
+INLINE void  CALL(store8)(float *p, eight x) { _mm256_storeu_ps(p, x); }
+INLINE eight CALL(mul8)(eight x, eight y) { return _mm256_mul_ps(x, y); }
+INLINE eight CALL(fma8)(eight x, eight y, eight z) { return _mm256_fmadd_ps(x, y, z); }
+INLINE eight CALL(sum8)(const int32s *s, int32_t n)
+{
+    __m256i low = CALL(halves4)(s[0], s[1], s[2], s[3]), high = CALL(halves4)(s[4], s[5], s[6], s[7]);
+    low = _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31));
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(low, _mm256_set1_epi32(n)));
+}
+INLINE eight CALL(halves8)(const int32s *s, eight *second)
+{
+    __m256i low = CALL(halves4)(s[0], s[1], s[2], s[3]), high = CALL(halves4)(s[4], s[5], s[6], s[7]);
+    *second = _mm256_cvtepi32_ps(_mm256_permute2x128_si256(low, high, 0x31));
+    return _mm256_cvtepi32_ps(_mm256_permute2x128_si256(low, high, 0x20));
+}
+INLINE float CALL(half1)(const uint8_t *p) { return _cvtsh_ss(smolq_u16_at(p)); }
+#endif
+
 /* n <= 16 floats, +0 behind them */
 INLINE lanes CALL(load_some)(const float *p, int32_t n)
 {
@@ -986,7 +1459,6 @@ INLINE void CALL(store_some)(float *p, lanes x, int32_t n)
     memcpy(p, y, (size_t)n * sizeof *y);
 }
 
-INLINE float CALL(half1)(const uint8_t *p) { return _cvtsh_ss(smolq_u16_at(p)); }
 INLINE float CALL(fma1)(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 INLINE int CALL(is_number)(lanes zeros) { float s = CALL(fold)(zeros); return s == 0; } /* of products with 0: NaN if a factor was NaN or infinite */
 
@@ -1033,37 +1505,47 @@ INLINE void CALL(float_rows)(int32_t type, const uint8_t *const *w, int32_t n_co
 /* ---- blocks in registers: what each format contributes ----
  *
  * code[j] holds 32 weights: levels plus `offset` as unsigned bytes, or, where is_signed, the levels themselves, or, where has_flips, their magnitudes, and flip[j] says
- * which are negative.  Unsigned bytes reach 128 at most, as products with activations are added two by two in 16 bits.  In blocks of 256, scale[j] holds for each of
- * the 16 pairs that a product of bytes leaves the scale of its run, scales the same as 16 words in their order, and mins likewise.  Formats state scales as
- * signed bytes, one for each run: runs_32 and least_32 take eight, lowest first, runs_16 and least_16 sixteen. */
+ * which are negative.  Unsigned bytes stay below 128, so they may be taken for signed ones, and two products with activations fit in 16 bits.  Blocks of 256 have in
+ * scales the scale of each run of 16, in their order (of a run of 32 twice), and in mins its minimum.  Formats state scales as signed bytes, one for each run:
+ * runs_32 and least_32 take eight, lowest first, runs_16 and least_16 sixteen. */
 typedef struct CALL(block) {
-    codes   code[8];
-    flips   flip[8];
-    __m256i scale[8], scales, mins;
+    codes  code[8];
+    flips  flip[8];
+    int16s scales, mins;
+#if defined(SMOLQ__CPU_NEON)
+    int16x8_t scale_32; /* from runs_32: each once */
+#else
+    int16s scale[8];    /* scale[j] has them where the products of code[j] fall, pair by pair */
+#endif
 } CALL(block);
 
+#if defined(SMOLQ__CPU_NEON)
 INLINE void CALL(runs_32)(CALL(block) *b, uint64_t bytes)
 {
-    __m128i words = _mm_cvtepi8_epi16(_mm_cvtsi64_si128((int64_t)bytes));
-    __m256i both = TWICE(words);
+    b->scale_32 = vmovl_s8(vcreate_s8(bytes));
+    b->scales = CALL(pairs)(bytes);
+}
+INLINE void CALL(runs_16)(CALL(block) *b, codes bytes) { b->scales = CALL(widen_codes)(bytes); }
+#else
+INLINE void CALL(runs_32)(CALL(block) *b, uint64_t bytes)
+{
+    __m256i both = TWICE(_mm_cvtepi8_epi16(_mm_cvtsi64_si128((int64_t)bytes)));
     int32_t j;
     UNROLL for (j = 0; j < 8; j++) b->scale[j] = _mm256_shuffle_epi8(both, LOAD256(smolq__cpu_word_twice[j]));
-    b->scales = _mm256_set_m128i(_mm_unpackhi_epi16(words, words), _mm_unpacklo_epi16(words, words));
+    b->scales = CALL(pairs)(bytes);
 }
 INLINE void CALL(runs_16)(CALL(block) *b, codes bytes)
 {
-    __m256i words = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(bytes));
-    __m256i low = TWICE(_mm256_castsi256_si128(words)), high = TWICE(_mm256_extracti128_si256(words, 1));
+    __m256i low, high;
     int32_t j;
+    b->scales = CALL(widen_codes)(bytes);
+    low = TWICE(_mm256_castsi256_si128(b->scales));
+    high = TWICE(_mm256_extracti128_si256(b->scales, 1));
     UNROLL for (j = 0; j < 8; j++) b->scale[j] = _mm256_shuffle_epi8(j < 4 ? low : high, LOAD256(smolq__cpu_word_pair[j % 4]));
-    b->scales = words;
 }
-INLINE void CALL(least_32)(CALL(block) *b, uint64_t bytes)
-{
-    __m128i words = _mm_cvtepi8_epi16(_mm_cvtsi64_si128((int64_t)bytes));
-    b->mins = _mm256_set_m128i(_mm_unpackhi_epi16(words, words), _mm_unpacklo_epi16(words, words));
-}
-INLINE void CALL(least_16)(CALL(block) *b, codes bytes) { b->mins = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(bytes)); }
+#endif
+INLINE void CALL(least_32)(CALL(block) *b, uint64_t bytes) { b->mins = CALL(pairs)(bytes); }
+INLINE void CALL(least_16)(CALL(block) *b, codes bytes) { b->mins = CALL(widen_codes)(bytes); }
 
 /* Q4_K and Q5_K: eight 6-bit scales and minimums (see smolq__scales_6_bit). */
 INLINE void CALL(scales_6_bit)(CALL(block) *b, const uint8_t *s)
@@ -1532,39 +2014,71 @@ INLINE int CALL(flips_256)(int32_t type)
 {
     return type == SMOLQ_TYPE_IQ2_XXS || type == SMOLQ_TYPE_IQ2_XS || type == SMOLQ_TYPE_IQ2_S || type == SMOLQ_TYPE_IQ3_XXS || type == SMOLQ_TYPE_IQ3_S;
 }
+INLINE int32_t CALL(runs_256)(int32_t type)
+{
+    switch (type) {
+    case SMOLQ_TYPE_Q6_K: case SMOLQ_TYPE_Q2_K: case SMOLQ_TYPE_Q3_K: case SMOLQ_TYPE_IQ2_XS: case SMOLQ_TYPE_IQ2_S: case SMOLQ_TYPE_IQ1_M: return 16;
+    default: return 8;
+    }
+}
 INLINE int CALL(mins_256)(int32_t type) { return type == SMOLQ_TYPE_Q4_K || type == SMOLQ_TYPE_Q5_K || type == SMOLQ_TYPE_Q2_K; }
 
 /* ---- quantized products, few tokens: four rows with blocks of 256 ---- */
 
-/* Sums of the four first halves, then of the second ones. */
-INLINE __m256i CALL(halves4)(__m256i a, __m256i b, __m256i c, __m256i d) { return _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d)); }
-INLINE __m128i CALL(sum4)(__m256i a, __m256i b, __m256i c, __m256i d)
+/* A block times 256 activations: codes times q times the scale of their run.  n_runs: 16 is right for all, as a run of 32 is two; 8 spares a few steps.  NEON folds
+ * the sums of four runs into one register before they meet their scales. */
+#if defined(SMOLQ__CPU_NEON)
+INLINE int32s CALL(dot_block)(int32_t id, int32_t n_runs, const CALL(block) *b, const int8_t *q)
 {
-    __m256i x = CALL(halves4)(a, b, c, d);
-    return _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    int32s sum = CALL(none)();
+    int32_t half, j;
+    UNROLL for (half = 0; half < 2; half++) {
+        int32x4_t s[8];
+        UNROLL for (j = 0; j < 4; j++) {
+            codes c = b->code[4 * half + j], v = CALL(code_load)((const uint8_t *)q + 128 * half + 32 * j);
+            if (CALL(flips_256)(id)) c = CALL(code_flip)(c, b->flip[4 * half + j]);
+            s[2 * j] = CALL(dot_16)(CALL(none)(), c.a, v.a);
+            s[2 * j + 1] = CALL(dot_16)(n_runs == 8 ? s[2 * j] : CALL(none)(), c.b, v.b);
+        }
+        if (n_runs == 8) {
+            sum = vmlaq_s32(sum, CALL(sums4)(s[1], s[3], s[5], s[7]), vmovl_s16(half ? vget_high_s16(b->scale_32) : vget_low_s16(b->scale_32)));
+        } else {
+            int16x8_t scales = half ? b->scales.b : b->scales.a;
+            sum = vmlaq_s32(sum, CALL(sums4)(s[0], s[1], s[2], s[3]), vmovl_s16(vget_low_s16(scales)));
+            sum = vmlaq_s32(sum, CALL(sums4)(s[4], s[5], s[6], s[7]), vmovl_high_s16(scales));
+        }
+    }
+    return sum;
 }
+#else
+INLINE int32s CALL(dot_block)(int32_t id, int32_t n_runs, const CALL(block) *b, const int8_t *q)
+{
+    int32s sum = CALL(none)();
+    int32_t j;
+    (void)n_runs;
+    UNROLL for (j = 0; j < 8; j++) {
+        codes v = CALL(flips_256)(id) ? CALL(code_flip)(LOAD256(q + 32 * j), b->flip[j]) : LOAD256(q + 32 * j);
+        sum = CALL(dot_words)(sum, CALL(mul_codes)(b->code[j], v, CALL(signed_256)(id)), b->scale[j]);
+    }
+    return sum;
+}
+#endif
 
 /* What a block of row r adds for each token, and its scales. */
 INLINE void CALL(row_256)(int32_t id, const smolq__type *type, const uint8_t *p, const uint8_t *const *x, size_t at, size_t at_sums, int32_t n_x, int32_t r,
-                          __m256i (*isum)[4], __m256i (*msum)[4], float *d, float *dmin)
+                          int32s (*isum)[4], int32s (*msum)[4], float *d, float *dmin)
 {
-    int32_t offset = CALL(offset_256)(id == SMOLQ_TYPE_TQ2_0 ? type->id : id), t, j;
+    int32_t offset = CALL(offset_256)(id == SMOLQ_TYPE_TQ2_0 ? type->id : id), is_own = n_x == 1 || CALL(is_short)(id), t;
     CALL(block) block;
-    _mm_prefetch((const char *)p + 1024, _MM_HINT_T0);
-    _mm_prefetch((const char *)p + 1088, _MM_HINT_T0);
-    if (n_x == 1 || CALL(is_short)(id)) CALL(block_256)(id, &block, p, d + r, dmin + r);
+    __builtin_prefetch(p + 1024);
+    __builtin_prefetch(p + 1088);
+    if (is_own) CALL(block_256)(id, &block, p, d + r, dmin + r);
     else CALL(block_any)(&block, type->id, p, d + r, dmin + r);
     for (t = 0; t < n_x; t++) {
-        const int8_t *q = (const int8_t *)x[t] + at;
-        __m256i sums = LOAD256(x[t] + at_sums + at / 8), sum = _mm256_setzero_si256();
-        UNROLL for (j = 0; j < 8; j++) {
-            __m256i v = CALL(flips_256)(id) ? CALL(code_flip)(LOAD256(q + 32 * j), block.flip[j]) : LOAD256(q + 32 * j);
-            __m256i p16 = CALL(signed_256)(id) ? _mm256_maddubs_epi16(_mm256_abs_epi8(block.code[j]), _mm256_sign_epi8(v, block.code[j])) : _mm256_maddubs_epi16(block.code[j], v);
-            sum = CALL(dot_words)(sum, p16, block.scale[j]);
-        }
-        if (CALL(offset_256)(id)) sum = _mm256_sub_epi32(sum, _mm256_madd_epi16(_mm256_mullo_epi16(block.scales, _mm256_set1_epi16((int16_t)offset)), sums));
-        isum[t][r] = sum;
-        if (CALL(mins_256)(id)) msum[t][r] = _mm256_madd_epi16(block.mins, sums);
+        int16s sums = CALL(words)(x[t] + at_sums + at / 8);
+        isum[t][r] = CALL(dot_block)(id, is_own ? CALL(runs_256)(id) : 16, &block, (const int8_t *)x[t] + at);
+        if (CALL(offset_256)(id)) isum[t][r] = CALL(less)(isum[t][r], CALL(mul_words)(CALL(times)(block.scales, offset), sums));
+        if (CALL(mins_256)(id)) msum[t][r] = CALL(mul_words)(block.mins, sums);
     }
 }
 
@@ -1574,20 +2088,20 @@ INLINE void CALL(rows_256)(int32_t id, const smolq__type *type, const uint8_t *c
 {
     int32_t n_blocks = n_cols / 256, b, r, t;
     size_t at_d = (size_t)smolq_a8_d(n_cols), at_sums = (size_t)smolq_a8_sums(n_cols, 256), bytes = (size_t)type->facts.block_bytes;
-    __m128 acc[SMOLQ__CPU_FEW];
-    for (t = 0; t < n_x; t++) acc[t] = _mm_setzero_ps();
+    four acc[SMOLQ__CPU_FEW];
+    for (t = 0; t < n_x; t++) acc[t] = CALL(all4)(0);
     for (b = 0; b < n_blocks; b++) {
-        __m256i isum[SMOLQ__CPU_FEW][4], msum[SMOLQ__CPU_FEW][4];
+        int32s isum[SMOLQ__CPU_FEW][4], msum[SMOLQ__CPU_FEW][4];
         float d[4], dmin[4];
-        if (CALL(is_short)(id)) { UNROLL for (r = 0; r < 4; r++) CALL(row_256)(id, type, w[r] + (size_t)b * bytes, x, (size_t)b * 256, at_sums, n_x, r, isum, msum, d, dmin); }
+        if (CALL(is_short)(id)) { UNROLL_ROWS for (r = 0; r < 4; r++) CALL(row_256)(id, type, w[r] + (size_t)b * bytes, x, (size_t)b * 256, at_sums, n_x, r, isum, msum, d, dmin); }
         else for (r = 0; r < 4; r++) CALL(row_256)(id, type, w[r] + (size_t)b * bytes, x, (size_t)b * 256, at_sums, n_x, r, isum, msum, d, dmin);
         for (t = 0; t < n_x; t++) {
-            __m128 dx = _mm_set1_ps(((const float *)(const void *)(x[t] + at_d))[b]);
-            acc[t] = _mm_fmadd_ps(_mm_mul_ps(_mm_loadu_ps(d), dx), _mm_cvtepi32_ps(CALL(sum4)(isum[t][0], isum[t][1], isum[t][2], isum[t][3])), acc[t]);
-            if (CALL(mins_256)(id)) acc[t] = _mm_fmadd_ps(_mm_mul_ps(_mm_loadu_ps(dmin), dx), _mm_cvtepi32_ps(CALL(sum4)(msum[t][0], msum[t][1], msum[t][2], msum[t][3])), acc[t]);
+            four dx = CALL(all4)(((const float *)(const void *)(x[t] + at_d))[b]);
+            acc[t] = CALL(fma4)(CALL(mul4)(CALL(load4)(d), dx), CALL(sum4)(isum[t][0], isum[t][1], isum[t][2], isum[t][3]), acc[t]);
+            if (CALL(mins_256)(id)) acc[t] = CALL(fma4)(CALL(mul4)(CALL(load4)(dmin), dx), CALL(sum4)(msum[t][0], msum[t][1], msum[t][2], msum[t][3]), acc[t]);
         }
     }
-    for (t = 0; t < n_x; t++) _mm_storeu_ps(y[t], acc[t]);
+    for (t = 0; t < n_x; t++) CALL(store4)(y[t], acc[t]);
 }
 
 /* ---- blocks of 32 ---- */
@@ -1629,41 +2143,32 @@ INLINE void CALL(rows_32)(int32_t id, const smolq__type *type, const uint8_t *co
 {
     int32_t n_blocks = n_cols / 32, b, r, t;
     size_t at_d = (size_t)smolq_a8_d(n_cols), at_sums = (size_t)smolq_a8_sums(n_cols, 32), bytes = (size_t)type->facts.block_bytes;
-    const __m256i ones = _mm256_set1_epi16(1);
-    __m256 acc[SMOLQ__CPU_FEW];
-    for (t = 0; t < n_x; t++) acc[t] = _mm256_setzero_ps();
+    eight acc[SMOLQ__CPU_FEW];
+    for (t = 0; t < n_x; t++) acc[t] = CALL(all8)(0);
     for (b = 0; b < n_blocks; b++) {
-        __m256i s[SMOLQ__CPU_FEW][8];
+        int32s s[SMOLQ__CPU_FEW][8];
         float d[8], m[8];
         UNROLL for (r = 0; r < 8; r++) {
             const uint8_t *p = w[r] + (size_t)(b / CALL(parts_32)(id)) * bytes;
             codes code;
-            _mm_prefetch((const char *)p + 1024, _MM_HINT_T0);
+            __builtin_prefetch(p + 1024);
             code = CALL(block_32)(id, p, b % CALL(parts_32)(id), &d[r], &m[r]);
-            for (t = 0; t < n_x; t++) {
-                __m256i v = LOAD256(x[t] + 32 * (size_t)b);
-                __m256i p16 = CALL(signed_32)(id) ? _mm256_maddubs_epi16(_mm256_abs_epi8(code), _mm256_sign_epi8(v, code)) : _mm256_maddubs_epi16(code, v);
-                s[t][r] = _mm256_madd_epi16(p16, ones);
-            }
+            for (t = 0; t < n_x; t++) s[t][r] = (CALL(halves_32)(id) ? CALL(dot_halves) : CALL(dot_codes))(code, CALL(code_load)(x[t] + 32 * (size_t)b), CALL(signed_32)(id));
         }
         for (t = 0; t < n_x; t++) {
             const int16_t *sums = (const int16_t *)(const void *)(x[t] + at_sums) + 2 * b;
             int32_t sum_x = sums[0] + sums[1];
-            __m256 dx = _mm256_set1_ps(((const float *)(const void *)(x[t] + at_d))[b]);
-            __m256i low = CALL(halves4)(s[t][0], s[t][1], s[t][2], s[t][3]), high = CALL(halves4)(s[t][4], s[t][5], s[t][6], s[t][7]);
-            __m256i isum = _mm256_permute2x128_si256(low, high, 0x20), rest = _mm256_permute2x128_si256(low, high, 0x31);
+            eight dx = CALL(all8)(((const float *)(const void *)(x[t] + at_d))[b]), second;
             if (CALL(halves_32)(id)) {
-                acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_loadu_ps(d), dx), _mm256_cvtepi32_ps(isum), acc[t]);
-                acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_loadu_ps(m), dx), _mm256_cvtepi32_ps(rest), acc[t]);
+                acc[t] = CALL(fma8)(CALL(mul8)(CALL(load8)(d), dx), CALL(halves8)(s[t], &second), acc[t]);
+                acc[t] = CALL(fma8)(CALL(mul8)(CALL(load8)(m), dx), second, acc[t]);
                 continue;
             }
-            isum = _mm256_add_epi32(isum, rest);
-            if (CALL(offset_32)(id)) isum = _mm256_sub_epi32(isum, _mm256_set1_epi32(CALL(offset_32)(id) * sum_x));
-            acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_loadu_ps(d), dx), _mm256_cvtepi32_ps(isum), acc[t]);
-            if (CALL(mins_32)(id)) acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_loadu_ps(m), dx), _mm256_set1_ps((float)sum_x), acc[t]);
+            acc[t] = CALL(fma8)(CALL(mul8)(CALL(load8)(d), dx), CALL(sum8)(s[t], CALL(offset_32)(id) * sum_x), acc[t]);
+            if (CALL(mins_32)(id)) acc[t] = CALL(fma8)(CALL(mul8)(CALL(load8)(m), dx), CALL(all8)((float)sum_x), acc[t]);
         }
     }
-    for (t = 0; t < n_x; t++) _mm256_storeu_ps(y[t], acc[t]);
+    for (t = 0; t < n_x; t++) CALL(store8)(y[t], acc[t]);
 }
 
 #if defined(SMOLQ__CPU_AVX512)
@@ -1917,7 +2422,7 @@ INLINE void CALL(wide_256)(int32_t id, const uint8_t *const *w, int32_t n_cols, 
             __m128 dx = _mm_set1_ps(((const float *)(const void *)(x[t] + at_d))[b]);
             acc[t] = _mm_fmadd_ps(_mm_mul_ps(d, dx), _mm_cvtepi32_ps(CALL(wide_sum4)(isum[t])), acc[t]);
             if (id != SMOLQ_TYPE_Q6_K)
-                acc[t] = _mm_fmadd_ps(_mm_mul_ps(dmin, dx), _mm_cvtepi32_ps(CALL(sum4)(msum[t][0], msum[t][1], msum[t][2], msum[t][3])), acc[t]);
+                acc[t] = _mm_fmadd_ps(_mm_mul_ps(dmin, dx), CALL(sum4)(msum[t][0], msum[t][1], msum[t][2], msum[t][3]), acc[t]);
         }
     }
     for (t = 0; t < n_x; t++) _mm_storeu_ps(y[t], acc[t]);
@@ -2058,8 +2563,6 @@ static void CALL(few)(const smolq_run *run, const smolq_op_part *part, int32_t f
 
 /* ---- products over panels, many tokens ---- */
 
-#define STORE256(p, x) _mm256_storeu_si256((__m256i *)(void *)(p), x)
-
 /* 32 levels as signed bytes. */
 INLINE codes CALL(levels)(int32_t id, const CALL(block) *b, int32_t j)
 {
@@ -2083,6 +2586,288 @@ static void CALL(many_floats)(const smolq_run *run, const smolq_op_part *part, i
         }
     }
 }
+
+#if defined(SMOLQ__CPU_NEON)
+enum { CALL(AT_ONCE) = 1,  /* panels */
+       CALL(TOKENS) = 4,   /* that pass over a panel together */
+       CALL(TILE) = 256 }; /* tokens that pass over it before it is unpacked again */
+
+/* With NEON a panel holds signed bytes.  A register has four weights of each of four rows, or eight of two rows for the instruction that multiplies matrices, so that
+ * the sums of several rows arise side by side.  A run of a block of 256 is summed on its own and multiplied by its scale.  Half the rows and four tokens
+ * at a time fit in the registers: eight for sums, eight for sums with scales.  Activations are read as they lie. */
+#if defined(SMOLQ__CPU_I8MM)
+enum { CALL(BYTES) = 2, CALL(SCALES) = 4 }; /* of a panel for each weight along the rows, in each sequence; registers for the scales of eight rows */
+#else
+enum { CALL(BYTES) = 4, CALL(SCALES) = 2 };
+#endif
+static const smolq__cpu_layout CALL(layout) = { 1, 0, 0 };
+static void CALL(arrange)(const smolq_run *run, const smolq_op *op, int32_t row) { (void)run; (void)op; (void)row; }
+
+typedef struct CALL(panel) {
+    int8_t  w[2][8 * 256];  /* [eight rows]: [four rows][four weights][row][4], or [two rows][eight weights][row][8] */
+    int32_t scale[16][16];  /* [run][row] */
+    int16_t mins[16][16];
+    float   d[16][16];      /* [group][row] */
+    float   dmin[8][16];    /* [block][row] */
+    int32_t n_groups, n_runs;
+} CALL(panel);
+
+/* Row r: its levels, and what belongs to them. */
+static void CALL(panel_row)(CALL(panel) *panel, int32_t r, const smolq__type *type, const uint8_t *p, int32_t n, uint8_t *levels)
+{
+    int32_t b, i, parts = CALL(parts_32)(type->id), halves = CALL(halves_32)(type->id);
+    if (type->facts.group == 256) {
+        CALL(block) block;
+        int16_t scales[16], mins[16];
+        CALL(block_any)(&block, type->id, p, &panel->d[0][r], &panel->dmin[0][r]);
+        for (i = 0; i < 8; i++) CALL(code_store)(levels + 32 * i, CALL(levels)(type->id, &block, i));
+        CALL(put_words)(scales, block.scales);
+        if (CALL(mins_256)(type->id)) CALL(put_words)(mins, block.mins);
+        panel->n_runs = CALL(runs_256)(type->id);
+        for (i = 0; i < panel->n_runs; i++) {
+            panel->scale[i][r] = scales[16 / panel->n_runs * i];
+            if (CALL(mins_256)(type->id)) panel->mins[i][r] = mins[16 / panel->n_runs * i];
+        }
+        return;
+    }
+    for (b = 0; b < n / 32; b++) {
+        float first, second;
+        CALL(code_store)(levels + 32 * b, CALL(levels_32)(type->id, p + (size_t)(b / parts) * (size_t)type->facts.block_bytes, b % parts, &first, &second));
+        panel->d[halves ? 2 * b : b][r] = first;
+        if (halves) panel->d[2 * b + 1][r] = second;
+        else panel->dmin[b][r] = second;
+    }
+    panel->n_groups = halves ? n / 16 : n / 32;
+}
+
+/* The next 256 (or what is left) of 16 rows. */
+static void CALL(fill_panel)(CALL(panel) *panel, const smolq__type *type, const uint8_t *const *w, int32_t n)
+{
+    uint8_t levels[4][256];
+    int32_t row, r, i;
+    for (row = 0; row < 16; row += 4) {
+        int8_t *to = panel->w[row / 8] + row % 8 * 256;
+        for (r = 0; r < 4; r++) CALL(panel_row)(panel, row + r, type, w[row + r], n, levels[r]);
+        for (i = 0; i < n; i += 16) {
+#if defined(SMOLQ__CPU_I8MM)
+            int64x2x2_t x, y;
+            x.val[0] = vreinterpretq_s64_u8(vld1q_u8(levels[0] + i));
+            x.val[1] = vreinterpretq_s64_u8(vld1q_u8(levels[1] + i));
+            y.val[0] = vreinterpretq_s64_u8(vld1q_u8(levels[2] + i));
+            y.val[1] = vreinterpretq_s64_u8(vld1q_u8(levels[3] + i));
+            vst2q_s64((int64_t *)(void *)(to + 2 * i), x);
+            vst2q_s64((int64_t *)(void *)(to + 2 * 256 + 2 * i), y);
+#else
+            int32x4x4_t x;
+            UNROLL for (r = 0; r < 4; r++) x.val[r] = vreinterpretq_s32_u8(vld1q_u8(levels[r] + i));
+            vst4q_s32((int32_t *)(void *)(to + 4 * i), x);
+#endif
+        }
+    }
+}
+
+/* Eight rows of a panel from w on times n weights of four tokens: exact sums.  Their order in acc: [token][four rows], or [two tokens][two rows] with row 0 of both
+ * tokens, then row 1. */
+#if defined(SMOLQ__CPU_I8MM)
+INLINE int32x4_t CALL(dot_2x2)(int32x4_t acc, int8x16_t w, int64x2_t x)
+{
+    __asm__("smmla %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(w), "w"(x));
+    return acc;
+}
+INLINE void CALL(panel_dot)(const int8_t *w, int32_t n, const int8_t *const *x, int32x4_t *acc)
+{
+    int32_t i, p, t;
+    UNROLL for (i = 0; i < 8; i++) acc[i] = CALL(none)();
+    for (i = 0; i < n; i += 16)
+        UNROLL for (t = 0; t < 2; t++) {
+            int64x2_t x0 = vreinterpretq_s64_u8(BYTES(x[2 * t] + i)), x1 = vreinterpretq_s64_u8(BYTES(x[2 * t + 1] + i));
+            UNROLL for (p = 0; p < 4; p++) {
+                acc[4 * t + p] = CALL(dot_2x2)(acc[4 * t + p], vld1q_s8(w + 2 * 256 * p + 2 * i), vzip1q_s64(x0, x1));
+                acc[4 * t + p] = CALL(dot_2x2)(acc[4 * t + p], vld1q_s8(w + 2 * 256 * p + 2 * i + 16), vzip2q_s64(x0, x1));
+            }
+        }
+}
+INLINE void CALL(panel_scales)(const int32_t *scale, int32x4_t *v)
+{
+    int32x4_t a = vld1q_s32(scale), b = vld1q_s32(scale + 4);
+    v[0] = vzip1q_s32(a, a);
+    v[1] = vzip2q_s32(a, a);
+    v[2] = vzip1q_s32(b, b);
+    v[3] = vzip2q_s32(b, b);
+}
+INLINE void CALL(panel_order)(int32x4_t *acc) /* to [token][four rows] */
+{
+    int32_t t;
+    UNROLL for (t = 0; t < 2; t++) {
+        int32x4_t a = acc[4 * t], b = acc[4 * t + 1], c = acc[4 * t + 2], d = acc[4 * t + 3];
+        acc[4 * t] = vuzp1q_s32(a, b);
+        acc[4 * t + 1] = vuzp1q_s32(c, d);
+        acc[4 * t + 2] = vuzp2q_s32(a, b);
+        acc[4 * t + 3] = vuzp2q_s32(c, d);
+    }
+}
+#else
+/* Lane i of x has four activations for four weights of each of four rows. */
+#if defined(SMOLQ__CPU_DOTPROD)
+#define DOT_LANE(acc, w, x, i) __asm__("sdot %0.4s, %1.16b, %2.4b[" #i "]" : "+w"(acc) : "w"(w), "w"(x))
+#else
+INLINE int32x4_t CALL(dot_4)(int32x4_t acc, int8x16_t w, int8x16_t x) { return vpadalq_s16(acc, vpaddq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x)), vmull_high_s8(w, x))); }
+#define DOT_LANE(acc, w, x, i) acc = CALL(dot_4)(acc, w, vreinterpretq_s8_s32(vdupq_laneq_s32(vreinterpretq_s32_s8(x), i)))
+#endif
+#define DOT_LANES(i) \
+    w0 = vld1q_s8(w + 4 * k + 16 * i); \
+    w1 = vld1q_s8(w + 4 * 256 + 4 * k + 16 * i); \
+    UNROLL for (t = 0; t < 4; t++) { \
+        DOT_LANE(acc[2 * t], w0, v[t], i); \
+        DOT_LANE(acc[2 * t + 1], w1, v[t], i); \
+    }
+INLINE void CALL(panel_dot)(const int8_t *w, int32_t n, const int8_t *const *x, int32x4_t *acc)
+{
+    int8x16_t v[4], w0, w1;
+    int32_t k, t;
+    UNROLL for (k = 0; k < 8; k++) acc[k] = CALL(none)();
+    for (k = 0; k < n; k += 16) {
+        UNROLL for (t = 0; t < 4; t++) v[t] = vld1q_s8(x[t] + k);
+        DOT_LANES(0)
+        DOT_LANES(1)
+        DOT_LANES(2)
+        DOT_LANES(3)
+    }
+}
+#undef DOT_LANES
+#undef DOT_LANE
+INLINE void CALL(panel_scales)(const int32_t *scale, int32x4_t *v)
+{
+    v[0] = vld1q_s32(scale);
+    v[1] = vld1q_s32(scale + 4);
+}
+INLINE void CALL(panel_order)(int32x4_t *acc) { (void)acc; }
+#endif
+
+INLINE eight CALL(floats8)(const int32x4_t *acc) { return CALL(both)(vcvtq_f32_s32(acc[0]), vcvtq_f32_s32(acc[1])); }
+
+/* A block of 256: x are its activations, sums their sums. */
+INLINE void CALL(step_256)(const CALL(panel) *panel, int32_t n_runs, int mins, const int8_t *const *x, const int16_t *const *sums, const float *dx, float (*c)[16])
+{
+    int32_t half, run, i, t;
+    for (half = 0; half < 2; half++) {
+        int32x4_t acc[8], total[8], v[4];
+        const int8_t *at[4];
+        eight d = CALL(load8)(panel->d[0] + 8 * half);
+        UNROLL for (i = 0; i < 8; i++) total[i] = CALL(none)();
+        for (run = 0; run < n_runs; run++) {
+            int32_t first = run * (256 / n_runs);
+            UNROLL for (t = 0; t < 4; t++) at[t] = x[t] + first;
+            CALL(panel_dot)(panel->w[half] + CALL(BYTES) * first, 256 / n_runs, at, acc);
+            CALL(panel_scales)(panel->scale[run] + 8 * half, v);
+            UNROLL for (i = 0; i < 8; i++) total[i] = vmlaq_s32(total[i], acc[i], v[i % CALL(SCALES)]);
+        }
+        CALL(panel_order)(total);
+        UNROLL for (t = 0; t < 4; t++) CALL(store8)(c[t] + 8 * half, CALL(fma8)(CALL(mul8)(d, CALL(all8)(dx[t])), CALL(floats8)(total + 2 * t), CALL(load8)(c[t] + 8 * half)));
+        if (!mins) continue;
+        d = CALL(load8)(panel->dmin[0] + 8 * half);
+        UNROLL for (i = 0; i < 8; i++) total[i] = CALL(none)();
+        for (run = 0; run < n_runs; run++) {
+            int16x8_t m = vld1q_s16(panel->mins[run] + 8 * half);
+            UNROLL for (t = 0; t < 4; t++) {
+                int16_t sum = n_runs == 8 ? (int16_t)(sums[t][2 * run] + sums[t][2 * run + 1]) : sums[t][run];
+                total[2 * t] = vmlal_n_s16(total[2 * t], vget_low_s16(m), sum);
+                total[2 * t + 1] = vmlal_high_n_s16(total[2 * t + 1], m, sum);
+            }
+        }
+        UNROLL for (t = 0; t < 4; t++) CALL(store8)(c[t] + 8 * half, CALL(fma8)(CALL(mul8)(d, CALL(all8)(dx[t])), CALL(floats8)(total + 2 * t), CALL(load8)(c[t] + 8 * half)));
+    }
+}
+
+/* Groups of `per` weights, each a float step of its own. */
+INLINE void CALL(step_32)(const CALL(panel) *panel, int32_t per, int mins, const int8_t *const *x, const int16_t *const *sums, const float *const *dx, float (*c)[16])
+{
+    int32_t half, g, t;
+    for (half = 0; half < 2; half++) {
+        eight y[4];
+        UNROLL for (t = 0; t < 4; t++) y[t] = CALL(load8)(c[t] + 8 * half);
+        for (g = 0; g < panel->n_groups; g++) {
+            int32x4_t acc[8];
+            const int8_t *at[4];
+            eight d = CALL(load8)(panel->d[g] + 8 * half);
+            UNROLL for (t = 0; t < 4; t++) at[t] = x[t] + g * per;
+            CALL(panel_dot)(panel->w[half] + CALL(BYTES) * g * per, per, at, acc);
+            CALL(panel_order)(acc);
+            UNROLL for (t = 0; t < 4; t++) {
+                eight of_x = CALL(all8)(dx[t][g * per / 32]);
+                y[t] = CALL(fma8)(CALL(mul8)(d, of_x), CALL(floats8)(acc + 2 * t), y[t]);
+                if (mins) y[t] = CALL(fma8)(CALL(mul8)(CALL(load8)(panel->dmin[g] + 8 * half), of_x), CALL(all8)((float)(sums[t][2 * g] + sums[t][2 * g + 1])), y[t]);
+            }
+        }
+        UNROLL for (t = 0; t < 4; t++) CALL(store8)(c[t] + 8 * half, y[t]);
+    }
+}
+
+/* A panel's step for TOKENS tokens. */
+static void CALL(panel_step)(const CALL(panel) *panel, const smolq__type *type, const uint8_t *const *x, size_t at_d, size_t at_sums, int32_t first, float (*c)[16])
+{
+    const int8_t *q[CALL(TOKENS)];
+    const int16_t *sums[CALL(TOKENS)];
+    const float *d[CALL(TOKENS)];
+    int32_t t;
+    for (t = 0; t < CALL(TOKENS); t++) {
+        q[t] = (const int8_t *)x[t] + first;
+        sums[t] = (const int16_t *)(const void *)(x[t] + at_sums) + first / 16;
+        d[t] = (const float *)(const void *)(x[t] + at_d) + first / type->facts.group;
+    }
+    if (type->facts.group == 32) {
+        if (CALL(mins_32)(type->id)) CALL(step_32)(panel, 32, 1, q, sums, d, c);
+        else if (!CALL(halves_32)(type->id)) CALL(step_32)(panel, 32, 0, q, sums, d, c);
+        else CALL(step_32)(panel, 16, 0, q, sums, d, c);
+    } else {
+        float dx[CALL(TOKENS)];
+        for (t = 0; t < CALL(TOKENS); t++) dx[t] = d[t][0];
+        if (CALL(mins_256)(type->id)) {
+            if (panel->n_runs == 8) CALL(step_256)(panel, 8, 1, q, sums, dx, c);
+            else CALL(step_256)(panel, 16, 1, q, sums, dx, c);
+        } else {
+            if (panel->n_runs == 8) CALL(step_256)(panel, 8, 0, q, sums, dx, c);
+            else CALL(step_256)(panel, 16, 0, q, sums, dx, c);
+        }
+    }
+}
+
+/* Sixteen rows (or the n_rows that are left) for all tokens. */
+static void CALL(many)(const smolq_run *run, const smolq_op_part *part, int32_t n_tokens, int32_t row, int32_t n_rows)
+{
+    const smolq__type *type = smolq__type_of(part->w->type);
+    int32_t n_cols = part->w->n_cols, tile, first, t, r, n_tile;
+    size_t at_d = (size_t)smolq_a8_d(n_cols), at_sums = (size_t)smolq_a8_sums(n_cols, type->facts.group ? type->facts.group : 32);
+    const uint8_t *w[16];
+    CALL(panel) panel;
+    float c[CALL(TILE) + CALL(TOKENS)][16];
+    if (!type->ints) {
+        CALL(many_floats)(run, part, n_tokens, row, n_rows);
+        return;
+    }
+    for (tile = 0; tile < n_tokens; tile += n_tile) {
+        n_tile = n_tokens - tile < CALL(TILE) ? n_tokens - tile : CALL(TILE);
+        memset(c, 0, sizeof c);
+        for (first = 0; first < n_cols; first += 256) {
+            for (r = 0; r < 16; r++)
+                w[r] = part->w->data + (uint64_t)(row + (r < n_rows ? r : n_rows - 1)) * part->w->row_bytes + (size_t)(first / type->facts.block_weights) * (size_t)type->facts.block_bytes;
+            CALL(fill_panel)(&panel, type, w, n_cols - first < 256 ? n_cols - first : 256);
+            for (t = 0; t < n_tile; t += CALL(TOKENS)) {
+                const uint8_t *x[CALL(TOKENS)];
+                int32_t i;
+                for (i = 0; i < CALL(TOKENS); i++) x[i] = smolq_row(run, part->in, tile + (t + i < n_tile ? t + i : n_tile - 1)); /* beyond the last token the last one again, for rows of c that nobody reads */
+                CALL(panel_step)(&panel, type, x, at_d, at_sums, first, c + t);
+            }
+        }
+        for (t = 0; t < n_tile; t++) {
+            float *out = (float *)(void *)smolq_row(run, part->out, tile + t);
+            CALL(put_rows)(part, out, row, c[t], n_rows);
+        }
+    }
+}
+
+#else /* x86 */
+#define STORE256(p, x) _mm256_storeu_si256((__m256i *)(void *)(p), x)
 
 /* Sixteen rows: those behind the last are the last again, and their results unread. */
 typedef struct CALL(sixteen) {
@@ -2593,9 +3378,8 @@ INLINE void CALL(panel_dot)(int8_t (*w)[64], int32_t n, const int32_t *x, int32_
         UNROLL for (h = 0; h < 2; h++)
             UNROLL for (k = 0; k < n; k++) {
                 v[0] = LOAD256(w[k] + 32 * h);
-                v[1] = _mm256_abs_epi8(v[0]);
                 UNROLL for (t = 0; t < T; t++) {
-                    acc[t][h] = CALL(dot_words)(acc[t][h], _mm256_maddubs_epi16(v[1], _mm256_sign_epi8(_mm256_set1_epi32(x[k * T + t]), v[0])), s[h]);
+                    acc[t][h] = CALL(dot_words)(acc[t][h], CALL(mul_codes)(v[0], _mm256_set1_epi32(x[k * T + t]), 1), s[h]);
                     IN_ORDER(acc[t][h]);
                 }
             }
@@ -3245,6 +4029,7 @@ static void CALL(many)(const smolq_run *run, const smolq_op_part *part, int32_t 
 #undef NEXT
 #undef PUT
 #endif /* AMX */
+#endif /* x86 */
 
 /* ---- the operations ---- */
 
@@ -3300,13 +4085,9 @@ static void CALL(quantize)(smolq_run *run, const smolq_op *op, int32_t row, int 
             d[g] = amax / 127.0f;
             id = CALL(all)(amax > 0 ? 127.0f / amax : 0.0f);
             for (i = 0; i < group; i += 16) {
-                __m128i v;
                 if (amax > 0) CALL(put_bytes)(q + i, CALL(mul)(CALL(load)(x + g * group + i), id));
                 else memset(q + i, 0, 16);
-                v = LOAD128(q + i);
-                v = _mm_madd_epi16(_mm_maddubs_epi16(_mm_set1_epi8(1), v), _mm_set1_epi16(1));
-                v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0x4e));
-                *sums++ = (int16_t)_mm_cvtsi128_si32(_mm_add_epi32(v, _mm_shuffle_epi32(v, 0xb1)));
+                *sums++ = CALL(sum_bytes)(q + i);
             }
         }
     }
@@ -3721,9 +4502,9 @@ static void CALL(share)(const smolq__cpu_job *job, int32_t index)
     const smolq_op *op = job->op;
     uint64_t n = job->end - job->begin, shares = (uint64_t)job->n_shares;
     uint64_t begin = job->begin + n * (uint64_t)index / shares, end = job->begin + n * ((uint64_t)index + 1) / shares, u;
-    unsigned saved = _mm_getcsr();
+    smolq__cpu_floats saved;
     if (begin == end) return;
-    _mm_setcsr(0x1f80);
+    saved = smolq__cpu_floats_enter();
     if (!CALL(has_kernel)(job->run, op)) CALL(by_reference)(job, begin, end);
     else if (op->kind == SMOLQ_OP_MATMUL) CALL(matmul)(job, begin, end);
     else
@@ -3739,7 +4520,7 @@ static void CALL(share)(const smolq__cpu_job *job, int32_t index)
             default:                 CALL(experts)(job, u); break;
             }
         }
-    _mm_setcsr(saved);
+    smolq__cpu_floats_leave(saved);
 }
 
 #undef IN_ORDER
@@ -3747,11 +4528,17 @@ static void CALL(share)(const smolq__cpu_job *job, int32_t index)
 #undef DWORDS
 #undef dwords
 #undef STORE256
+#undef BYTES
 #undef TWICE
 #undef LOAD256
 #undef LOAD128
+#undef UNROLL_ROWS
 #undef UNROLL
 #undef CALL
+#undef eight
+#undef four
+#undef int32s
+#undef int16s
 #undef flips
 #undef codes
 #undef lanes

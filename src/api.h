@@ -241,7 +241,7 @@ SMOLQ_API const smolq_backend *smolq_backend_cuda(void); /* in smolq_cuda.cu */
 typedef struct smolq_device_options {
     uint32_t              size;
     int32_t               n_threads;    /* 0: physical cores (backends with threads); 1: the caller's thread alone */
-    const char           *isa;          /* cap on the instruction set: "ref", "avx2", "avxvnni", "avx512", "amx", "neon"; NULL: the best */
+    const char           *isa;          /* cap on the instruction set: "ref", "avx2", "avxvnni", "avx512", "amx", "neon" (or less of it: "neon-base", "neon-dotprod", "neon-i8mm"); NULL: the best */
     int32_t               ordinal;      /* which GPU */
     smolq_parallel_for_fn parallel_for; /* instead of threads of our own */
     void                 *parallel_user;

@@ -8,7 +8,7 @@
  *     }
  *
  * Each test prints one line, "ok NAME", "FAIL NAME: why" or "skip NAME: why"; tests/run.sh counts the lines of all programs.  An argument runs only
- * the tests whose names contain it.  Our own few lines and no library, as the same programs run for aarch64 and Windows, where Debian has none. */
+ * the tests whose names contain it, with a minus before it only the others.  Our own few lines and no library, as the same programs run for aarch64 and Windows, where Debian has none. */
 #ifndef SMOLQ_TEST_H
 #define SMOLQ_TEST_H
 #include <stdarg.h>
@@ -63,7 +63,7 @@ static int run_tests(int argc, char **argv, const test *tests, size_t n)
     size_t i;
     int failed = 0;
     for (i = 0; i < n; i++) {
-        if (argc > 1 && !strstr(tests[i].name, argv[1])) continue;
+        if (argc > 1 && (argv[1][0] == '-' ? strstr(tests[i].name, argv[1] + 1) != NULL : strstr(tests[i].name, argv[1]) == NULL)) continue;
         test_failed = test_skipped = 0;
         tests[i].run();
         if (test_failed) printf("FAIL %s: %s%s\n", tests[i].name, test_why, test_failed > 1 ? " (and more)" : "");

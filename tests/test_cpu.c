@@ -6,15 +6,23 @@
  * Then what the device promises beside the bits: threads of ours or the host's, waiting, slices, the float settings of the host, nothing left behind.
  *
  * SMOLQ_LONG=1 takes the full products; else models take their combinations in rotation by SMOLQ_SEED or the day; the seed is printed.
- * tests/test_cpu_tsan.sh runs the tests with "threads" in their names under ThreadSanitizer, tests/test_cpu_tiles.c those of products without AMX. */
+ * tests/test_cpu_tsan.sh runs the tests with "threads" in their names under ThreadSanitizer, tests/test_cpu_tiles.c those of products without AMX;
+ * tests/test_cpu_arm.sh and tests/test_cpu_windows.sh run them in emulators. */
 #define SMOLQ_IMPLEMENTATION
 #include "smolq.h"
-#include "../smolq_cpu.c"
+#ifndef TEST_CPU_LINKED /* tests/test_cpu_arm.sh compiles it beside */
+#  include "../smolq_cpu.c"
+#endif
 #include "test.h"
 #include "model_build.h"
 #include <dirent.h>
-#include <sys/mman.h>
+#include <pthread.h>
 #include <time.h>
+#ifdef _WIN32
+#  include <windows.h>
+#else
+#  include <sys/mman.h>
+#endif
 
 static int is_long(void) { return getenv("SMOLQ_LONG") != NULL; }
 static uint64_t rotation(void)
@@ -41,7 +49,7 @@ static smolq_device *open_device(const char *isa, int32_t n_threads, smolq_error
 }
 
 #ifndef TEST_CPU_ISAS
-#  define TEST_CPU_ISAS "avx2", "avxvnni", "avx512", "amx", "neon" /* tests/test_cpu_tiles.c takes one */
+#  define TEST_CPU_ISAS "avx2", "avxvnni", "avx512", "amx", "neon-base", "neon-dotprod", "neon-i8mm" /* tests/test_cpu_tiles.c takes one */
 #endif
 static void open_cpus(void)
 {
@@ -114,15 +122,30 @@ static bed *new_bed(int32_t n_rows)
 }
 
 /* The size rounds up to pages, the memory ends where they do, and a page without rights follows. */
+enum { PAGE = 1 << 16 }; /* the largest there is */
 static uint8_t *map_guarded(size_t bytes, size_t *map_bytes)
 {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = (bytes + page - 1) / page * page;
-    uint8_t *map = (uint8_t *)mmap(NULL, pages + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (map == MAP_FAILED || mprotect(map + pages, page, PROT_NONE)) abort();
-    *map_bytes = pages + page;
+    size_t pages = (bytes + PAGE - 1) / PAGE * PAGE;
+#ifdef _WIN32
+    DWORD rights;
+    uint8_t *map = (uint8_t *)VirtualAlloc(NULL, pages + PAGE, MEM_COMMIT | MEM_RESERVE, PAGE_READWRITE);
+    if (!map || !VirtualProtect(map + pages, PAGE, PAGE_NOACCESS, &rights)) abort();
+#else
+    uint8_t *map = (uint8_t *)mmap(NULL, pages + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED || mprotect(map + pages, PAGE, PROT_NONE)) abort();
+#endif
+    *map_bytes = pages + PAGE;
     return map + pages - bytes;
 }
-static void unmap_guarded(uint8_t *p, size_t bytes, size_t map_bytes) { munmap(p + bytes + (size_t)sysconf(_SC_PAGESIZE) - map_bytes, map_bytes); }
+static void unmap_guarded(uint8_t *p, size_t bytes, size_t map_bytes)
+{
+    p += bytes + PAGE - map_bytes;
+#ifdef _WIN32
+    VirtualFree(p, 0, MEM_RELEASE);
+#else
+    munmap(p, map_bytes);
+#endif
+}
 
 static uint8_t *add_region(bed *b, size_t bytes, int is_read_only)
 {
@@ -268,7 +291,7 @@ static void run_bed(bed *b, const char *format, ...)
             region *r = &b->region[i];
             if (!r->before || memcmp(r->p, r->expected, r->bytes) == 0) continue;
             for (at = 0; r->p[at] == r->expected[at]; at++) {}
-            CHECK(0, "%s: %s, %d threads: byte %zu of region %d (%zu bytes) is %02x, expected %02x (SMOLQ_SEED=%llu)", name, cpus[c].isa, (int)cpus[c].n_threads, at, i, r->bytes, r->p[at],
+            CHECK(0, "%s: %s, %d threads: byte %d of region %d (%d bytes) is %02x, expected %02x (SMOLQ_SEED=%llu)", name, cpus[c].isa, (int)cpus[c].n_threads, (int)at, i, (int)r->bytes, r->p[at],
                   r->expected[at], (unsigned long long)rotation());
         }
     }
@@ -842,6 +865,8 @@ static int set_up(fixture *f)
 static void options_of_a_device(void)
 {
     static const int32_t wrong[] = { -1, 257, INT32_MAX };
+    static const char *const caps[] = { "amx", "neon", "neon-i8mm" };
+    const int is_neon = strncmp(cpus[0].isa, "neon", 4) == 0;
     smolq_device *device;
     smolq_error err = { 0, "" };
     int i;
@@ -857,13 +882,21 @@ static void options_of_a_device(void)
     REQUIRE(device != NULL, "%s", err.text);
     CHECK(strcmp(smolq_device_report(device), "cpu: ref, 1 thread") == 0, "%s", smolq_device_report(device));
     smolq_device_close(device);
-    device = open_device("amx", 3, &err); /* a cap, and not a wish: any machine takes it */
-    REQUIRE(device != NULL, "%s", err.text);
-    CHECK(strstr(smolq_device_report(device), ", 3 threads"), "%s", smolq_device_report(device));
-    smolq_device_close(device);
-    device = open_device(NULL, 0, &err);
+    EACH_OF(i, caps) { /* a cap, and not a wish: any machine takes it */
+        device = open_device(caps[i], 3, &err);
+        REQUIRE(device != NULL, "%s", err.text);
+        CHECK(strstr(smolq_device_report(device), is_neon == (i > 0) ? ", 3 threads" : ": ref, 1 thread"), "%s gives %s", caps[i], smolq_device_report(device));
+        smolq_device_close(device);
+    }
+    device = open_device(NULL, 3, &err);
     REQUIRE(device != NULL, "%s", err.text);
     CHECK(strncmp(smolq_device_report(device), "cpu: ref", 8) != 0, "%s, but %s is here", smolq_device_report(device), cpus[0].isa);
+    if (is_neon) { /* "neon" takes all that there is of it */
+        smolq_device *neon = open_device("neon", 3, &err);
+        REQUIRE(neon != NULL, "%s", err.text);
+        CHECK(strcmp(smolq_device_report(neon), smolq_device_report(device)) == 0, "%s, but %s", smolq_device_report(neon), smolq_device_report(device));
+        smolq_device_close(neon);
+    }
     smolq_device_close(device);
 }
 
@@ -882,36 +915,51 @@ static void the_reference_through_the_device(void)
     free(f.file);
 }
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) || defined(__aarch64__)
+#if defined(__x86_64__) /* mxcsr */
+static const unsigned settings[] = { 0x9fc0, 0x3f80, 0x5f80, 0xff80 | 0x40, 0x1fbf }; /* FTZ and DAZ, down, up, to zero with both, all flags */
+enum { CONTROL = 0xffc0 };
+static unsigned get_floats(void) { return _mm_getcsr(); }
+static void set_floats(unsigned x) { _mm_setcsr(x); }
+#else /* fpcr */
+static const unsigned settings[] = { 1 << 24, 2 << 22, 1 << 22, 3 << 22 | 1 << 24, 1 << 25, 1 << 26 }; /* FZ, down, up, to zero with FZ, default NaN, the other half-precision format */
+enum { CONTROL = 31 << 22 };
+static unsigned get_floats(void)
+{
+    uint64_t x;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(x));
+    return (unsigned)x;
+}
+static void set_floats(unsigned x) { __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)x)); }
+#endif
+
 /* The host flushes denormals, rounds another way, has flags raised: no bit changes, and it finds its settings again. */
 static void float_settings(void)
 {
-    static const unsigned settings[] = { 0x9fc0, 0x3f80, 0x5f80, 0xff80 | 0x40, 0x1fbf }; /* FTZ and DAZ, down, up, to zero with both, all flags */
-    enum { CONTROL = 0xffc0 };
     fixture f;
     int i, c;
     REQUIRE(set_up(&f), "%s", f.err.text);
     EACH_OF(i, settings) for (c = 0; c < n_cpus; c++) {
-        unsigned saved = _mm_getcsr(), found;
+        unsigned saved = get_floats(), found;
         smolq_device *device;
         smolq_model *model;
         uint64_t hash;
-        _mm_setcsr(settings[i]);
+        set_floats(settings[i]);
         device = open_device(cpus[c].isa, cpus[c].n_threads, &f.err); /* its threads inherit them */
         model = open_on(device, NULL, &f.source, &f.err);
         hash = model ? hash_of(model, 0, 0, FEW, &f.err) : 0;
         smolq_close(model);
         smolq_device_close(device);
-        found = _mm_getcsr();
-        _mm_setcsr(saved);
-        CHECK(hash == f.expected, "mxcsr %04x on %s, %d threads: hash %016llx, expected %016llx", settings[i], cpus[c].isa, (int)cpus[c].n_threads, (unsigned long long)hash,
+        found = get_floats();
+        set_floats(saved);
+        CHECK(hash == f.expected, "settings %04x on %s, %d threads: hash %016llx, expected %016llx", settings[i], cpus[c].isa, (int)cpus[c].n_threads, (unsigned long long)hash,
               (unsigned long long)f.expected);
-        CHECK((found & CONTROL) == (settings[i] & CONTROL), "mxcsr was %04x and is %04x", settings[i], found);
+        CHECK((found & CONTROL) == (settings[i] & CONTROL), "settings were %04x and are %04x", settings[i], found);
     }
     free(f.file);
 }
 #else
-static void float_settings(void) { SKIP("only for x86"); }
+static void float_settings(void) { SKIP("only for x86 and ARM"); }
 #endif
 
 /* Two job systems of hosts: a loop that begins at the end, and a thread for each task. */
@@ -1174,6 +1222,9 @@ static void idle_threads_cost_nothing(void)
     struct timespec nap = { 0, 20000000 };
     clock_t before;
     double spent;
+#ifdef _WIN32
+    SKIP("clock() tells the time of day here");
+#endif
     REQUIRE(set_up(&f), "%s", f.err.text);
     device = open_device(NULL, 3, &f.err);
     model = open_on(device, NULL, &f.source, &f.err);
