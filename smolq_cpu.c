@@ -85,13 +85,11 @@ static uint64_t smolq__cpu_records(const smolq__cpu_layout *layout, const smolq_
 {
     return buffer == SMOLQ_BUF_A256 ? program->row_bytes[buffer] / 292 * (uint64_t)layout->record_256 : (program->row_bytes[buffer] / 40 + 3) / 4 * 4 * (uint64_t)layout->record_32;
 }
-#if defined(SMOLQ__CPU_X86)
-static uint8_t *smolq__cpu_record(const smolq__cpu_layout *layout, const smolq_run *run, int32_t buffer, int32_t group) /* the first */
+SMOLQ_INLINE uint8_t *smolq__cpu_record(const smolq__cpu_layout *layout, const smolq_run *run, int32_t buffer, int32_t group) /* the first */
 {
     uint64_t before = smolq__cpu_records(layout, run->program, SMOLQ_BUF_A256), stride = before + smolq__cpu_records(layout, run->program, SMOLQ_BUF_A32);
     return run->scratch + (uint64_t)group * stride + (buffer == SMOLQ_BUF_A32 ? before : 0);
 }
-#endif
 
 /* One operation, or a part of it: units [begin, end), in shares. */
 typedef struct smolq__cpu_job {
@@ -112,13 +110,19 @@ typedef struct smolq__cpu_isa {
     int32_t     by_name;  /* nonzero: only where options.isa asks for it */
 } smolq__cpu_isa;
 
-/* Codebooks and scales as bytes and floats, which is what kernels load: 35 KB, computed from smolq.h's at the first open.  IQ1's are eight times code 0 1 2, the others
+/* Codebooks and scales as bytes and floats, which is what kernels load: 36 KB, computed from smolq.h's at the first open.  IQ1's are eight times code 0 1 2, the others
  * magnitudes. */
 static struct smolq__cpu_tables {
     uint64_t iq1[2048], iq2_xxs[256], iq2_xs[512], iq2_s[1024];
     uint32_t iq3_xxs[256], iq3_s[512];
+    uint16_t iq3_xxs_nibbles[256], iq3_s_nibbles[512]; /* 2k + 1 for the k of three bits that smolq.h has: of IQ3_S the magnitude */
     float    ue4m3_half[256];
 } smolq__cpu_tables;
+
+static uint16_t smolq__cpu_odd_nibbles(uint32_t entry)
+{
+    return (uint16_t)((entry & 7) << 1 | (entry >> 3 & 7) << 5 | (entry >> 6 & 7) << 9 | (entry >> 9 & 7) << 13 | 0x1111);
+}
 
 static void smolq__cpu_compute_tables(void)
 {
@@ -133,6 +137,8 @@ static void smolq__cpu_compute_tables(void)
     for (i = 0; i < 1024; i++) smolq_expand_iq2(smolq_grid_iq2_s[i], 0, (int8_t *)&t->iq2_s[i]);
     for (i = 0; i < 256; i++) smolq_expand_iq3_xxs(smolq_grid_iq3_xxs[i], 0, (int8_t *)&t->iq3_xxs[i]);
     for (i = 0; i < 512; i++) smolq_expand_iq3_s(smolq_grid_iq3_s[i], 0, (int8_t *)&t->iq3_s[i]);
+    for (i = 0; i < 256; i++) t->iq3_xxs_nibbles[i] = smolq__cpu_odd_nibbles(smolq_grid_iq3_xxs[i]);
+    for (i = 0; i < 512; i++) t->iq3_s_nibbles[i] = smolq__cpu_odd_nibbles(smolq_grid_iq3_s[i]);
     for (i = 0; i < 256; i++) t->ue4m3_half[i] = smolq_ue4m3_to_f32((uint8_t)i) * 0.5f;
 }
 
@@ -1617,19 +1623,23 @@ INLINE void CALL(block_q2_k)(CALL(block) *b, const uint8_t *p, float *d, float *
     UNROLL for (j = 0; j < 8; j++) b->code[j] = CALL(code_and)(CALL(code_right)(CALL(code_load)(q->qs + j / 4 * 32), j % 4 * 2), pair);
 }
 
+INLINE codes CALL(scales_q3_k)(const uint8_t *p) /* sixteen */
+{
+    uint64_t low = smolq_u64_at(p), top = smolq_u32_at(p + 8);
+    top |= top << 30; /* two bits of each byte are the high ones of scales 0-3; those of 4-7 are two bits above, and move to the upper dword; 8-15 follow four bits above */
+    return CALL(code_sub)(CALL(code_join)((low & 0x0f0f0f0f0f0f0f0fu) | (top & 0x0303030303030303u) << 4, (low >> 4 & 0x0f0f0f0f0f0f0f0fu) | (top >> 4 & 0x0303030303030303u) << 4, 0, 0),
+                          CALL(code_all)(32));
+}
+
 /* A bit of hmask more makes levels of 0 .. 7, for -4 .. 3. */
 INLINE void CALL(block_q3_k)(CALL(block) *b, const uint8_t *p, float *d, float *dmin)
 {
     const smolq_block_q3_k *q = (const smolq_block_q3_k *)p;
     const codes pair = CALL(code_all)(3), third = CALL(code_all)(4), high = CALL(code_load)(q->hmask);
-    uint64_t low = smolq_u64_at(q->scales), top = smolq_u32_at(q->scales + 8);
-    codes scales;
     int32_t j;
     *d = CALL(half1)(q->d);
     *dmin = 0;
-    top |= top << 30; /* two bits of each byte are the high ones of scales 0-3; those of 4-7 are two bits above, and move to the upper dword; 8-15 follow four bits above */
-    scales = CALL(code_join)((low & 0x0f0f0f0f0f0f0f0fu) | (top & 0x0303030303030303u) << 4, (low >> 4 & 0x0f0f0f0f0f0f0f0fu) | (top >> 4 & 0x0303030303030303u) << 4, 0, 0);
-    CALL(runs_16)(b, CALL(code_sub)(scales, CALL(code_all)(32)));
+    CALL(runs_16)(b, CALL(scales_q3_k)(q->scales));
     UNROLL for (j = 0; j < 8; j++) {
         codes bit = CALL(code_and)(j < 2 ? CALL(code_left)(high, 2 - j) : CALL(code_right)(high, j - 2), third);
         b->code[j] = CALL(code_or)(CALL(code_and)(CALL(code_right)(CALL(code_load)(q->qs + j / 4 * 32), j % 4 * 2), pair), bit);
@@ -1843,15 +1853,15 @@ INLINE void CALL(levels_iq2)(CALL(block) *b, __m512i words)
     }
 }
 
-/* Four times three bits in each word of two registers, as `values` says. */
+/* Four nibbles in each word of two registers, as `values` says. */
 INLINE void CALL(levels_iq3)(CALL(block) *b, const __m512i *words, __m128i values)
 {
     int32_t h;
     UNROLL for (h = 0; h < 4; h++) {
         __m512i x = _mm512_cvtepu16_epi32(h % 2 ? _mm512_extracti64x4_epi64(words[h / 2], 1) : _mm512_castsi512_si256(words[h / 2]));
-        x = BLEND(_mm512_set1_epi32(0xffff), x, _mm512_slli_epi32(x, 10));
-        x = BLEND(_mm512_set1_epi16(0xff), x, _mm512_slli_epi32(x, 5));
-        x = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(values), _mm512_and_si512(x, _mm512_set1_epi8(7)));
+        x = BLEND(_mm512_set1_epi32(0xffff), x, _mm512_slli_epi32(x, 8));
+        x = BLEND(_mm512_set1_epi16(0xff), x, _mm512_slli_epi32(x, 4));
+        x = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(values), _mm512_and_si512(x, _mm512_set1_epi8(15)));
         b->code[2 * h] = _mm512_castsi512_si256(x);
         b->code[2 * h + 1] = _mm512_extracti64x4_epi64(x, 1);
     }
@@ -1901,8 +1911,8 @@ INLINE void CALL(block_iq3_xxs)(CALL(block) *b, const uint8_t *p, float *d, floa
     *d = CALL(half1)(q->d) * 0.25f;
     *dmin = 0;
     CALL(signs_and_scales)(b, CALL(code_load)(q->signs), signs);
-    UNROLL for (h = 0; h < 2; h++) words[h] = CALL(grid_words)(smolq_grid_iq3_xxs, 256, _mm512_cvtepu8_epi16(CALL(code_load)(q->qs + 32 * h)));
-    CALL(levels_iq3)(b, words, _mm_setr_epi8(4, 12, 20, 28, 36, 44, 52, 62, 0, 0, 0, 0, 0, 0, 0, 0));
+    UNROLL for (h = 0; h < 2; h++) words[h] = CALL(grid_words)(smolq__cpu_tables.iq3_xxs_nibbles, 256, _mm512_cvtepu8_epi16(CALL(code_load)(q->qs + 32 * h)));
+    CALL(levels_iq3)(b, words, _mm_setr_epi8(0, 4, 0, 12, 0, 20, 0, 28, 0, 36, 0, 44, 0, 52, 0, 62));
     CALL(flip_by)(b, signs);
 }
 
@@ -1916,9 +1926,9 @@ INLINE void CALL(block_iq3_s)(CALL(block) *b, const uint8_t *p, float *d, float 
     CALL(runs_32)(b, CALL(nibbles_of)(smolq_u32_at(q->scales)) * 2 + 0x0101010101010101u);
     UNROLL for (h = 0; h < 2; h++) {
         __m512i index = _mm512_cvtepu8_epi16(CALL(code_load)(q->qs + 32 * h));
-        words[h] = CALL(grid_words)(smolq_grid_iq3_s, 512, _mm512_mask_add_epi16(index, smolq_u32_at(q->qh + 4 * h), index, _mm512_set1_epi16(256)));
+        words[h] = CALL(grid_words)(smolq__cpu_tables.iq3_s_nibbles, 512, _mm512_mask_add_epi16(index, smolq_u32_at(q->qh + 4 * h), index, _mm512_set1_epi16(256)));
     }
-    CALL(levels_iq3)(b, words, _mm_setr_epi8(1, 3, 5, 7, 9, 11, 13, 15, 0, 0, 0, 0, 0, 0, 0, 0));
+    CALL(levels_iq3)(b, words, _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
     CALL(flip_by)(b, q->signs);
 }
 #endif
@@ -2172,7 +2182,7 @@ INLINE void CALL(rows_32)(int32_t id, const smolq__type *type, const uint8_t *co
 }
 
 #if defined(SMOLQ__CPU_AVX512)
-/* ---- the same in 512 bits, for the types that models are mostly made of: two blocks of 32 to a register, or two runs of a block of 256 ----
+/* ---- the same in 512 bits: two blocks of 32 to a register, or two parts of one, or two runs of a block of 256 ----
  *
  * Levels are unsigned bytes, level + wide_offset; what the offset adds to a sum is known from the activations alone. */
 
@@ -2197,9 +2207,19 @@ INLINE __m512i CALL(two_looked_up)(const int8_t *values, __m512i x)
     __m128i table = _mm_xor_si128(LOAD128(values), _mm_set1_epi8(-128));
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), x);
 }
-INLINE __m512i CALL(two_blocks)(int32_t id, const uint8_t *p, size_t next) /* those at p and p + next */
+INLINE __m512i CALL(two_blocks)(int32_t id, const uint8_t *p, size_t next, size_t part) /* those at p and p + next, or parts `part` and the next of the block at p */
 {
     switch (id) {
+    case SMOLQ_TYPE_Q1_0:   return _mm512_maskz_mov_epi8(_cvtu64_mask64(smolq_u64_at(p + 2 + 4 * part)), _mm512_set1_epi8(2));
+    case SMOLQ_TYPE_Q2_0: { /* in the order of two_of_x */
+        __m512i pairs = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 0, 0, 0, 1, 1, 1, 1), _mm512_castsi128_si512(LOAD128(p + 2)));
+        return _mm512_and_si512(_mm512_srlv_epi64(pairs, _mm512_setr_epi64(0, 2, 4, 6, 0, 2, 4, 6)), _mm512_set1_epi8(3));
+    }
+    case SMOLQ_TYPE_NVFP4: {
+        __m512i eights = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3), _mm512_castsi256_si512(LOAD256(p + 4)));
+        eights = _mm512_and_si512(_mm512_srlv_epi64(eights, _mm512_setr_epi64(0, 4, 0, 4, 0, 4, 0, 4)), _mm512_set1_epi8(15));
+        return CALL(two_looked_up)(smolq_fp4_values, eights);
+    }
     case SMOLQ_TYPE_Q4_0:   return CALL(two_nibbles)(p + 2, next);
     case SMOLQ_TYPE_Q4_1:   return CALL(two_nibbles)(p + 4, next);
     case SMOLQ_TYPE_Q5_0:   return CALL(two_fifths)(CALL(two_nibbles)(p + 6, next), p + 2, next);
@@ -2210,8 +2230,16 @@ INLINE __m512i CALL(two_blocks)(int32_t id, const uint8_t *p, size_t next) /* th
     }
 }
 
-/* The f16 at byte `at` of eight rows, and of their next blocks. */
-INLINE lanes CALL(two_scales)(const uint8_t *const *w, size_t at, size_t next)
+/* Activations in the order of levels: each fourth of 32 side by side, where pairs of bits lie so. */
+INLINE __m512i CALL(two_of_x)(int32_t id, __m512i v)
+{
+    const __m512i fourths = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    if (id != SMOLQ_TYPE_Q2_0) return v;
+    return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15), _mm512_shuffle_epi8(v, fourths));
+}
+
+/* The words at byte `at` of eight rows, and of their next blocks; as f16; their low bytes as the exponents of MXFP4 (smolq_e8m0_half). */
+INLINE __m256i CALL(two_words)(const uint8_t *const *w, size_t at, size_t next)
 {
     __m128i a = _mm_setr_epi16((int16_t)smolq_u16_at(w[0] + at), (int16_t)smolq_u16_at(w[1] + at), (int16_t)smolq_u16_at(w[2] + at), (int16_t)smolq_u16_at(w[3] + at),
                                (int16_t)smolq_u16_at(w[4] + at), (int16_t)smolq_u16_at(w[5] + at), (int16_t)smolq_u16_at(w[6] + at), (int16_t)smolq_u16_at(w[7] + at));
@@ -2219,31 +2247,43 @@ INLINE lanes CALL(two_scales)(const uint8_t *const *w, size_t at, size_t next)
     at += next;
     b = _mm_setr_epi16((int16_t)smolq_u16_at(w[0] + at), (int16_t)smolq_u16_at(w[1] + at), (int16_t)smolq_u16_at(w[2] + at), (int16_t)smolq_u16_at(w[3] + at),
                        (int16_t)smolq_u16_at(w[4] + at), (int16_t)smolq_u16_at(w[5] + at), (int16_t)smolq_u16_at(w[6] + at), (int16_t)smolq_u16_at(w[7] + at));
-    return _mm512_cvtph_ps(_mm256_set_m128i(b, a));
+    return _mm256_set_m128i(b, a);
 }
-INLINE lanes CALL(two_exponents)(const uint8_t *const *w, size_t at, size_t next) /* the same of MXFP4 */
+INLINE lanes CALL(two_scales)(const uint8_t *const *w, size_t at, size_t next) { return _mm512_cvtph_ps(CALL(two_words)(w, at, next)); }
+INLINE lanes CALL(two_exponents)(const uint8_t *const *w, size_t at, size_t next)
 {
-    float d[16];
-    int32_t r;
-    UNROLL for (r = 0; r < 8; r++) {
-        d[r] = smolq_e8m0_half(w[r][at]);
-        d[r + 8] = smolq_e8m0_half(w[r][at + next]);
-    }
-    return CALL(load)(d);
+    __m512i e = _mm512_and_si512(_mm512_cvtepu16_epi32(CALL(two_words)(w, at, next)), _mm512_set1_epi32(255)), normal = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
+    return _mm512_castsi512_ps(_mm512_mask_sllv_epi32(normal, _mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)), _mm512_set1_epi32(0x00200000), e));
+}
+/* NVFP4: bytes `which` and which + 2 of the four at `at` of eight rows.  An e4m3 shifted to the place of an f16's bits is 2^-8 of itself; 0x7f counts as 0. */
+INLINE lanes CALL(two_e4m3)(const uint8_t *const *w, size_t at, int32_t which)
+{
+    const __m512i of_rows = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
+    __m256i x = CALL(dword_join)(smolq_u32_at(w[0] + at), smolq_u32_at(w[1] + at), smolq_u32_at(w[2] + at), smolq_u32_at(w[3] + at),
+                                 smolq_u32_at(w[4] + at), smolq_u32_at(w[5] + at), smolq_u32_at(w[6] + at), smolq_u32_at(w[7] + at));
+    x = _mm256_and_si256(_mm256_srli_epi16(x, 8 * which), _mm256_set1_epi16(0x7f));
+    x = _mm256_maskz_slli_epi16(_mm256_cmpneq_epi16_mask(x, _mm256_set1_epi16(0x7f)), x, 7);
+    return _mm512_mul_ps(_mm512_permutexvar_ps(of_rows, _mm512_cvtph_ps(x)), _mm512_set1_ps(128.0f)); /* half of it */
 }
 
-/* Eight rows' partial sums of two blocks: [block][row]. */
+/* Eight rows' partial sums: of the first and the third sixteen weights, [third][row], and of the second and the fourth; of two blocks, [block][row]. */
 INLINE __m512i CALL(add_pairs)(__m512i a, __m512i b) { return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)); }
 INLINE __m512i CALL(add_fours)(__m512i a, __m512i b, __m512i c, __m512i d) /* within 128 bits */
 {
     __m512i x = CALL(add_pairs)(a, b), y = CALL(add_pairs)(c, d);
     return _mm512_add_epi32(_mm512_unpacklo_epi64(x, y), _mm512_unpackhi_epi64(x, y));
 }
+INLINE void CALL(sums_of_four)(const __m512i *s, __m512i *even, __m512i *odd)
+{
+    __m512i a = CALL(add_fours)(s[0], s[1], s[2], s[3]), b = CALL(add_fours)(s[4], s[5], s[6], s[7]);
+    *even = _mm512_permutex2var_epi64(a, _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13), b);
+    *odd = _mm512_permutex2var_epi64(a, _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15), b);
+}
 INLINE __m512i CALL(sums_of_two)(const __m512i *s)
 {
-    const __m512i even = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13), odd = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
-    __m512i a = CALL(add_fours)(s[0], s[1], s[2], s[3]), b = CALL(add_fours)(s[4], s[5], s[6], s[7]);
-    return _mm512_add_epi32(_mm512_permutex2var_epi64(a, even, b), _mm512_permutex2var_epi64(a, odd, b));
+    __m512i even, odd;
+    CALL(sums_of_four)(s, &even, &odd);
+    return _mm512_add_epi32(even, odd);
 }
 INLINE __m256 CALL(first)(lanes x) { return _mm512_castps512_ps256(x); }
 INLINE __m256 CALL(second)(lanes x) { return _mm512_extractf32x8_ps(x, 1); }
@@ -2257,31 +2297,46 @@ INLINE size_t CALL(bytes_32)(int32_t id) /* as a constant, where id is one */
     case SMOLQ_TYPE_Q5_1:   return sizeof(smolq_block_q5_1);
     case SMOLQ_TYPE_Q8_0:   return sizeof(smolq_block_q8_0);
     case SMOLQ_TYPE_IQ4_NL: return sizeof(smolq_block_iq4_nl);
+    case SMOLQ_TYPE_Q1_0:   return sizeof(smolq_block_q1_0);
+    case SMOLQ_TYPE_Q2_0:   return sizeof(smolq_block_q2_0);
+    case SMOLQ_TYPE_NVFP4:  return sizeof(smolq_block_nvfp4);
     default:                return sizeof(smolq_block_mxfp4);
     }
 }
 
-/* The blocks at `at` of eight rows, and the next ones if there are two, times those of n_x tokens. */
-INLINE void CALL(wide_step_32)(int32_t id, const uint8_t *const *w, size_t at, int two, const uint8_t *const *x, size_t b, size_t at_d, size_t at_sums, int32_t n_x, __m256 *acc)
+/* Groups of 32 number b of eight rows, and the next ones if there are two, times those of n_x tokens. */
+INLINE void CALL(wide_step_32)(int32_t id, const uint8_t *const *w, size_t b, int two, const uint8_t *const *x, size_t at_d, size_t at_sums, int32_t n_x, __m256 *acc)
 {
+    const size_t parts = (size_t)CALL(parts_32)(id), at = b / parts * CALL(bytes_32)(id), next = two && parts == 1 ? CALL(bytes_32)(id) : 0;
     const __m512i each = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0), offset = _mm512_set1_epi8((int8_t)CALL(wide_offset)(id));
-    size_t next = two ? CALL(bytes_32)(id) : 0;
     __m512i code[8];
     lanes d, m = CALL(zero)();
     int32_t r, t;
     UNROLL for (r = 0; r < 8; r++) {
         _mm_prefetch((const char *)w[r] + at + 1024, _MM_HINT_T0);
-        code[r] = CALL(two_blocks)(id, w[r] + at, next);
+        code[r] = CALL(two_blocks)(id, w[r] + at, next, b % parts);
     }
-    d = id == SMOLQ_TYPE_MXFP4 ? CALL(two_exponents)(w, at, next) : CALL(two_scales)(w, at, next);
+    d = id == SMOLQ_TYPE_NVFP4 ? CALL(two_e4m3)(w, at, 0) : id == SMOLQ_TYPE_MXFP4 ? CALL(two_exponents)(w, at, next) : CALL(two_scales)(w, at, next);
+    if (CALL(halves_32)(id)) m = CALL(two_e4m3)(w, at, 1);
     if (CALL(mins_32)(id)) m = CALL(two_scales)(w, at + 2, next);
     for (t = 0; t < n_x; t++) {
         const uint8_t *q = x[t] + 32 * b, *xd = x[t] + at_d + 4 * b, *sums = x[t] + at_sums + 4 * b;
         __m512i v = two ? _mm512_loadu_si512(q) : _mm512_zextsi256_si512(LOAD256(q)), start = _mm512_setzero_si512(), s[8];
         lanes dx = _mm512_permutexvar_ps(each, _mm512_castps128_ps512(_mm_castsi128_ps(two ? _mm_loadl_epi64((const __m128i *)(const void *)xd) : _mm_cvtsi32_si128((int32_t)smolq_u32_at(xd))))), scale, sum;
         if (CALL(wide_offset)(id)) start = _mm512_sub_epi32(start, _mm512_dpbusd_epi32(start, offset, v));
+        v = CALL(two_of_x)(id, v);
         UNROLL for (r = 0; r < 8; r++) s[r] = _mm512_dpbusd_epi32(start, code[r], v);
         scale = _mm512_mul_ps(d, dx);
+        if (CALL(halves_32)(id)) {
+            __m512i even, odd;
+            lanes rest = _mm512_mul_ps(m, dx);
+            CALL(sums_of_four)(s, &even, &odd);
+            acc[t] = _mm256_fmadd_ps(CALL(first)(scale), CALL(first)(_mm512_cvtepi32_ps(even)), acc[t]);
+            acc[t] = _mm256_fmadd_ps(CALL(first)(rest), CALL(first)(_mm512_cvtepi32_ps(odd)), acc[t]);
+            acc[t] = _mm256_fmadd_ps(CALL(second)(scale), CALL(second)(_mm512_cvtepi32_ps(even)), acc[t]);
+            acc[t] = _mm256_fmadd_ps(CALL(second)(rest), CALL(second)(_mm512_cvtepi32_ps(odd)), acc[t]);
+            continue;
+        }
         sum = _mm512_cvtepi32_ps(CALL(sums_of_two)(s));
         acc[t] = _mm256_fmadd_ps(CALL(first)(scale), CALL(first)(sum), acc[t]);
         if (CALL(mins_32)(id)) {
@@ -2299,24 +2354,40 @@ INLINE void CALL(wide_step_32)(int32_t id, const uint8_t *const *w, size_t at, i
 /* Eight rows times n_x tokens: y[t][r]. */
 INLINE void CALL(wide_32)(int32_t id, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8])
 {
-    size_t at_d = (size_t)smolq_a8_d(n_cols), at_sums = (size_t)smolq_a8_sums(n_cols, 32), n_blocks = (size_t)n_cols / 32, b, at = 0;
+    size_t at_d = (size_t)smolq_a8_d(n_cols), at_sums = (size_t)smolq_a8_sums(n_cols, 32), n_blocks = (size_t)n_cols / 32, b;
     __m256 acc[SMOLQ__CPU_FEW];
     int32_t t;
     for (t = 0; t < n_x; t++) acc[t] = _mm256_setzero_ps();
-    for (b = 0; b + 2 <= n_blocks; b += 2, at += 2 * CALL(bytes_32)(id)) CALL(wide_step_32)(id, w, at, 1, x, b, at_d, at_sums, n_x, acc);
-    if (b < n_blocks) CALL(wide_step_32)(id, w, at, 0, x, b, at_d, at_sums, n_x, acc);
+    for (b = 0; b + 2 <= n_blocks; b += 2) CALL(wide_step_32)(id, w, b, 1, x, at_d, at_sums, n_x, acc);
+    if (CALL(parts_32)(id) == 1 && b < n_blocks) CALL(wide_step_32)(id, w, b, 0, x, at_d, at_sums, n_x, acc);
     for (t = 0; t < n_x; t++) _mm256_storeu_ps(y[t], acc[t]);
 }
 
-/* A block of 256: its levels in four registers, in the order in which wide_x takes the activations, and the scales of their pairs as words. */
+/* A block of 256: its levels in four registers, in the order in which wide_x takes the activations.  Scales go one of two ways.  Where in_turn is 0, products of
+ * bytes are added in pairs and scale[c] has words for those of code[c].  Else so many registers are added up in dwords before one multiplication: a dword meets
+ * weights of one run alone, whose scale is there in scale[c], of the c-th register of sums. */
 typedef struct CALL(wide_block) {
-    __m512i code[4], scale[4];
-    __m256i scales, mins;  /* of the 16 runs */
+    __m512i   code[4], scale[4];
+    __mmask64 flip[4];       /* flips_256: of which weights the sign changes */
+    __m256i   scales, mins;  /* of the 16 runs, where in_turn is 0 */
 } CALL(wide_block);
 
+INLINE int32_t CALL(in_turn)(int32_t id)
+{
+    switch (id) {
+    case SMOLQ_TYPE_Q4_K: case SMOLQ_TYPE_Q5_K: case SMOLQ_TYPE_Q6_K: case SMOLQ_TYPE_Q2_K: case SMOLQ_TYPE_Q3_K: return 0;
+    case SMOLQ_TYPE_IQ4_XS: return 2;
+    default: return 4;
+    }
+}
+INLINE int     CALL(no_scales)(int32_t id)       { return id == SMOLQ_TYPE_TQ1_0 || id == SMOLQ_TYPE_TQ2_0; }
+INLINE int     CALL(codebook)(int32_t id)        { return CALL(flips_256)(id) || id == SMOLQ_TYPE_IQ1_S || id == SMOLQ_TYPE_IQ1_M; }
+INLINE int32_t CALL(wide_offset_256)(int32_t id) { return CALL(signed_256)(id) ? 128 : CALL(offset_256)(id); }
+
 #define HALVES(x, a, b) _mm512_inserti64x4(_mm512_set1_##x(a), _mm256_set1_##x(b), 1)
-#define EIGHTS(a)       _mm512_set_epi64((a + 3) * 0x0001000100010001, (a + 3) * 0x0001000100010001, (a + 2) * 0x0001000100010001, (a + 2) * 0x0001000100010001, \
-                                         (a + 1) * 0x0001000100010001, (a + 1) * 0x0001000100010001, (a) * 0x0001000100010001, (a) * 0x0001000100010001)
+#define LANES(a, b, c, d) _mm512_set_epi64((d) * 0x0001000100010001, (d) * 0x0001000100010001, (c) * 0x0001000100010001, (c) * 0x0001000100010001, \
+                                           (b) * 0x0001000100010001, (b) * 0x0001000100010001, (a) * 0x0001000100010001, (a) * 0x0001000100010001)
+#define EIGHTS(a)         LANES(a, (a) + 1, (a) + 2, (a) + 3)
 
 /* Q4_K and Q5_K (see smolq__scales_6_bit): 64 bytes hold runs 4h and 4h + 2 in their low nibbles, 4h + 1 and 4h + 3 in the high ones. */
 INLINE void CALL(wide_q45_k)(CALL(wide_block) *b, const uint8_t *p, int fifth)
@@ -2360,14 +2431,267 @@ INLINE void CALL(wide_q6_k)(CALL(wide_block) *b, const uint8_t *p)
     }
 }
 
+/* 64 bytes hold pairs of bits: runs j of 32 weights and, in the other half, j + 4. */
+INLINE void CALL(wide_pairs)(CALL(wide_block) *b, const uint8_t *p)
+{
+    int32_t j;
+    UNROLL for (j = 0; j < 4; j++) b->code[j] = _mm512_and_si512(_mm512_srli_epi16(_mm512_loadu_si512(p), (unsigned)(2 * j)), _mm512_set1_epi8(3));
+}
+INLINE void CALL(wide_pair_scales)(CALL(wide_block) *b)
+{
+    int32_t j;
+    UNROLL for (j = 0; j < 4; j++) b->scale[j] = _mm512_permutexvar_epi16(LANES(2 * j, 2 * j + 1, 2 * j + 8, 2 * j + 9), _mm512_castsi256_si512(b->scales));
+}
+INLINE void CALL(wide_q2_k)(CALL(wide_block) *b, const uint8_t *p)
+{
+    const __m128i nibble = _mm_set1_epi8(15), s = LOAD128(p);
+    b->scales = _mm256_cvtepu8_epi16(_mm_and_si128(s, nibble));
+    b->mins = _mm256_cvtepu8_epi16(_mm_and_si128(_mm_srli_epi16(s, 4), nibble));
+    CALL(wide_pair_scales)(b);
+    CALL(wide_pairs)(b, p + 16);
+}
+INLINE void CALL(wide_q3_k)(CALL(wide_block) *b, const uint8_t *p)
+{
+    const __m512i high = _mm512_broadcast_i64x4(LOAD256(p));
+    int32_t j;
+    b->scales = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(CALL(scales_q3_k)(p + 96)));
+    b->mins = _mm256_setzero_si256();
+    CALL(wide_pair_scales)(b);
+    CALL(wide_pairs)(b, p + 32);
+    UNROLL for (j = 0; j < 4; j++)
+        b->code[j] = _mm512_mask_add_epi8(b->code[j], _mm512_test_epi8_mask(high, HALVES(epi8, (int8_t)(1 << j), (int8_t)(1 << (j + 4)))), b->code[j], _mm512_set1_epi8(4));
+}
+
+/* Bytes are fractions in base three, whose next digit is what 3x carries out of the byte (see block_tq1_0). */
+INLINE __m512i CALL(wide_digit)(__m512i x)
+{
+    const __m512i one = _mm512_set1_epi8(1);
+    __m512i y = _mm512_maskz_mov_epi8(_mm512_cmpge_epu8_mask(x, _mm512_set1_epi8(86)), one);
+    return _mm512_mask_add_epi8(y, _mm512_cmpge_epu8_mask(x, _mm512_set1_epi8((int8_t)171)), y, one);
+}
+INLINE __m512i CALL(wide_times)(__m512i x, __m512i words) /* bytes times the word that they lie in, modulo 256 */
+{
+    const __m512i low = _mm512_set1_epi16(0xff);
+    return BLEND(low, _mm512_mullo_epi16(x, words), _mm512_mullo_epi16(_mm512_andnot_si512(low, x), words));
+}
+INLINE void CALL(wide_tq1_0)(CALL(wide_block) *b, const uint8_t *p)
+{
+    const __m512i rest = _mm512_broadcast_i32x4(LOAD128(p + 32)), three = HALVES(epi16, 1, 3), words_2 = LANES(81, 81, 1, 3);
+    const __m512i words_3 = _mm512_set_epi64(0x001b001b00090009, 0x0003000300010001, 0x0051005100510051, 0x0051005100510051, 0x001b001b001b001b, 0x001b001b001b001b, 0x0009000900090009, 0x0009000900090009);
+    __m256i x = LOAD256(p);
+    __m512i y = CALL(wide_times)(_mm512_broadcast_i64x4(x), three);
+    b->code[0] = CALL(wide_digit)(y);
+    y = _mm512_add_epi8(y, _mm512_and_si512(_mm512_slli_epi16(y, 3), _mm512_set1_epi8(-8))); /* times 9 */
+    b->code[1] = CALL(wide_digit)(y);
+    b->code[2] = CALL(wide_digit)(CALL(wide_times)(_mm512_inserti64x4(rest, x, 0), words_2));
+    b->code[3] = CALL(wide_digit)(CALL(wide_times)(_mm512_mask_set1_epi32(rest, 0xf000, (int32_t)smolq_u32_at(p + 48)), words_3));
+}
+
+INLINE void CALL(wide_iq4_xs)(CALL(wide_block) *b, const uint8_t *p)
+{
+    __m256i low = _mm256_srlv_epi32(_mm256_set1_epi32((int32_t)smolq_u32_at(p + 4)), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+    __m256i high = _mm256_rolv_epi32(_mm256_set1_epi32((int32_t)smolq_u16_at(p + 2)), _mm256_setr_epi32(4, 2, 0, 30, 28, 26, 24, 22));
+    __m512i scales = _mm512_castsi256_si512(_mm256_sub_epi32(_mm256_and_si256(_mm256_ternarylogic_epi32(_mm256_set1_epi32(15), low, high, 0xca), _mm256_set1_epi32(63)), _mm256_set1_epi32(32)));
+    int32_t h;
+    UNROLL for (h = 0; h < 2; h++) { /* four runs: the first halves of them in the low nibbles, the second ones in the high nibbles */
+        const __m512i v = _mm512_loadu_si512(p + 8 + 64 * h), nibble = _mm512_set1_epi8(15);
+        b->code[2 * h] = CALL(two_looked_up)(smolq_iq4_values, _mm512_and_si512(v, nibble));
+        b->code[2 * h + 1] = CALL(two_looked_up)(smolq_iq4_values, _mm512_and_si512(_mm512_srli_epi16(v, 4), nibble));
+        b->scale[h] = _mm512_permutexvar_epi32(_mm512_setr_epi32(4 * h, 4 * h, 4 * h, 4 * h, 4 * h + 1, 4 * h + 1, 4 * h + 1, 4 * h + 1,
+                                                                 4 * h + 2, 4 * h + 2, 4 * h + 2, 4 * h + 2, 4 * h + 3, 4 * h + 3, 4 * h + 3, 4 * h + 3), scales);
+    }
+}
+
+/* Codebooks: dword i of each register is of run i of 16 weights.  An entry of eight weights is a word of pairs of bits, one of four weights a word of nibbles;
+ * words 2i and 2i + 1 are of run i, and a shift for each register leaves a pair, or a nibble, in each byte.  See grid_words. */
+
+/* Where the dwords of x have the bits that mean 2s + 1 at n and on. */
+INLINE __m512i CALL(odd_dwords)(__m512i x, int32_t mask) { return _mm512_ternarylogic_epi32(x, _mm512_set1_epi32(mask), _mm512_set1_epi32(1), 0xea); } /* x & mask | 1 */
+
+/* Sixteen nibbles, one in each dword, and twice them plus one. */
+INLINE __m512i CALL(sixteen_nibbles)(const uint8_t *p) { return _mm512_mask_set1_epi32(_mm512_set1_epi32((int32_t)smolq_u32_at(p)), 0xff00, (int32_t)smolq_u32_at(p + 4)); }
+INLINE __m512i CALL(sixteen_scales)(const uint8_t *p)
+{
+    const __m512i turn = _mm512_setr_epi32(1, 29, 25, 21, 17, 13, 9, 5, 1, 29, 25, 21, 17, 13, 9, 5);
+    return CALL(odd_dwords)(_mm512_rolv_epi32(CALL(sixteen_nibbles)(p), turn), 30);
+}
+
+/* Words of seven signs, whose eighth makes the number of minuses even. */
+INLINE __m512i CALL(even_words)(__m512i x)
+{
+    const __m512i odd = _mm512_broadcast_i32x4(_mm_setr_epi8(0, -128, -128, 0, -128, 0, 0, -128, -128, 0, 0, -128, 0, -128, -128, 0));
+    __m512i low = _mm512_ternarylogic_epi32(x, _mm512_srli_epi16(x, 4), _mm512_set1_epi16(15), 0x28); /* (x ^ x >> 4) & 15 */
+    return _mm512_or_si512(x, _mm512_shuffle_epi8(odd, low));
+}
+/* From dwords of 32 weights, each there twice: two words of seven signs for each half. */
+INLINE __m512i CALL(even_words_of)(__m512i x)
+{
+    x = _mm512_srlv_epi32(x, _mm512_set1_epi64((int64_t)14 << 32));
+    x = BLEND(_mm512_set1_epi32(0xffff), x, _mm512_slli_epi32(x, 9));
+    return CALL(even_words)(_mm512_and_si512(x, _mm512_set1_epi16(0x7f)));
+}
+
+/* Words of eight pairs, and of eight signs in their low bytes. */
+INLINE void CALL(wide_iq2)(CALL(wide_block) *b, __m512i words, __m512i signs)
+{
+    const __m512i values = _mm512_broadcast_i32x4(_mm_setr_epi8(8, 25, 43, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0));
+    int32_t c;
+    signs = _mm512_shuffle_epi8(signs, _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 2, 2, 4, 4, 6, 6, 8, 8, 10, 10, 12, 12, 14, 14)));
+    UNROLL for (c = 0; c < 4; c++) {
+        b->code[c] = _mm512_shuffle_epi8(values, _mm512_and_si512(_mm512_srli_epi16(words, (unsigned)(2 * c)), _mm512_set1_epi8(3)));
+        b->flip[c] = _mm512_test_epi8_mask(signs, _mm512_set1_epi16((int16_t)(0x1001 << c)));
+    }
+}
+/* Two registers of words of four nibbles: of the first and the second eight weights of each run. */
+INLINE void CALL(wide_iq3)(CALL(wide_block) *b, const __m512i *words, __m512i signs)
+{
+    int32_t c, h;
+    UNROLL for (h = 0; h < 2; h++) {
+        const __m128i dwords = _mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12);
+        __m512i eight = _mm512_shuffle_epi8(signs, _mm512_broadcast_i32x4(_mm_add_epi8(dwords, _mm_set1_epi8((int8_t)(2 * h)))));
+        UNROLL for (c = 0; c < 2; c++) {
+            b->code[2 * h + c] = _mm512_and_si512(_mm512_srli_epi16(words[h], (unsigned)(4 * c)), _mm512_set1_epi8(15));
+            b->flip[2 * h + c] = _mm512_test_epi8_mask(eight, _mm512_set1_epi32((int32_t)(0x40100401u << c)));
+        }
+    }
+}
+/* Words from bytes 2h and 2h + 1 of each dword. */
+INLINE __m512i CALL(two_of_four)(__m512i x, int32_t h)
+{
+    const __m128i first = _mm_setr_epi8(0, -128, 1, -128, 4, -128, 5, -128, 8, -128, 9, -128, 12, -128, 13, -128);
+    return _mm512_shuffle_epi8(x, _mm512_broadcast_i32x4(_mm_add_epi8(first, _mm_set1_epi8((int8_t)(2 * h)))));
+}
+
+INLINE void CALL(wide_iq2_xxs)(CALL(wide_block) *b, const uint8_t *p)
+{
+    const __m512i all = _mm512_loadu_si512(p + 2), rest = _mm512_shuffle_epi32(all, (_MM_PERM_ENUM)0xf5);
+    const __m128i bytes = _mm_setr_epi8(0, -128, 1, -128, 2, -128, 3, -128, 8, -128, 9, -128, 10, -128, 11, -128);
+    b->scale[0] = CALL(odd_dwords)(_mm512_srli_epi32(rest, 27), 30);
+    CALL(wide_iq2)(b, CALL(grid_words)(smolq_grid_iq2_xxs, 256, _mm512_shuffle_epi8(all, _mm512_broadcast_i32x4(bytes))), CALL(even_words_of)(rest));
+}
+INLINE void CALL(wide_iq2_xs)(CALL(wide_block) *b, const uint8_t *p)
+{
+    const __m512i all = _mm512_loadu_si512(p + 2);
+    b->scale[0] = CALL(sixteen_scales)(p + 66);
+    CALL(wide_iq2)(b, CALL(grid_words)(smolq_grid_iq2_xs, 512, all), CALL(even_words)(_mm512_srli_epi16(all, 9)));
+}
+INLINE void CALL(wide_iq2_s)(CALL(wide_block) *b, const uint8_t *p)
+{
+    const __m512i bytes = _mm512_setr_epi64(0, 0x0001000100010001, 0x0002000200020002, 0x0003000300030003, 0x0004000400040004, 0x0005000500050005, 0x0006000600060006, 0x0007000700070007);
+    __m512i high = _mm512_sllv_epi16(_mm512_shuffle_epi8(_mm512_set1_epi64((int64_t)smolq_u64_at(p + 66)), bytes), _mm512_set1_epi64(0x0002000400060008));
+    b->scale[0] = CALL(sixteen_scales)(p + 74);
+    CALL(wide_iq2)(b, CALL(grid_words)(smolq_grid_iq2_s, 1024, BLEND(_mm512_set1_epi16(0xff), _mm512_cvtepu8_epi16(LOAD256(p + 2)), high)), _mm512_cvtepu8_epi16(LOAD256(p + 34)));
+}
+INLINE void CALL(wide_iq3_xxs)(CALL(wide_block) *b, const uint8_t *p)
+{
+    const __m512i values = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 0, 12, 0, 20, 0, 28, 0, 36, 0, 44, 0, 52, 0, 62)), all = _mm512_loadu_si512(p + 2);
+    const __m512i rest = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7), _mm512_castsi256_si512(LOAD256(p + 66)));
+    __m512i words[2];
+    int32_t h, c;
+    UNROLL for (h = 0; h < 2; h++) words[h] = CALL(grid_words)(smolq__cpu_tables.iq3_xxs_nibbles, 256, CALL(two_of_four)(all, h));
+    b->scale[0] = CALL(odd_dwords)(_mm512_srli_epi32(rest, 27), 30);
+    CALL(wide_iq3)(b, words, CALL(even_words_of)(rest));
+    UNROLL for (c = 0; c < 4; c++) b->code[c] = _mm512_shuffle_epi8(values, b->code[c]);
+}
+INLINE void CALL(wide_iq3_s)(CALL(wide_block) *b, const uint8_t *p)
+{
+    const __m512i all = _mm512_loadu_si512(p + 2), ninth = _mm512_set1_epi16(0x100);
+    __m512i words[2], high = _mm512_srlv_epi32(CALL(sixteen_nibbles)(p + 66), _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28));
+    int32_t h;
+    high = _mm512_shuffle_epi8(high, _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12)));
+    UNROLL for (h = 0; h < 2; h++) {
+        __m512i bit = _mm512_sllv_epi16(high, _mm512_set1_epi32(h ? 0x00050006 : 0x00070008));
+        words[h] = CALL(grid_words)(smolq__cpu_tables.iq3_s_nibbles, 512, BLEND(ninth, bit, CALL(two_of_four)(all, h)));
+    }
+    b->scale[0] = CALL(odd_dwords)(_mm512_rolv_epi32(_mm512_set1_epi32((int32_t)smolq_u32_at(p + 106)), _mm512_setr_epi32(1, 1, 29, 29, 25, 25, 21, 21, 17, 17, 13, 13, 9, 9, 5, 5)), 30);
+    CALL(wide_iq3)(b, words, _mm512_cvtepu8_epi16(LOAD256(p + 74)));
+}
+
+/* IQ1: 8 * pair + shift + 1, as in block_iq1_s.  A codebook of 2048 entries stays in memory. */
+INLINE void CALL(wide_iq1)(CALL(wide_block) *b, __m512i index, __mmask32 minus)
+{
+    const __m512i shifts = _mm512_maskz_mov_epi16(_knot_mask32(minus), _mm512_set1_epi8(2));
+    uint16_t at[32], words[32];
+    __m512i x;
+    int32_t i, c;
+    _mm512_storeu_si512(at, index);
+    UNROLL for (i = 0; i < 32; i++) words[i] = smolq_grid_iq1[at[i]];
+    x = _mm512_loadu_si512(words);
+    UNROLL for (c = 0; c < 4; c++) {
+        __m512i y = c < 2 ? _mm512_slli_epi16(x, (unsigned)(3 - 2 * c)) : _mm512_srli_epi16(x, (unsigned)(2 * c - 3));
+        b->code[c] = _mm512_ternarylogic_epi32(y, _mm512_set1_epi8(24), shifts, 0xea); /* y & 24 | shifts */
+    }
+}
+INLINE void CALL(wide_iq1_s)(CALL(wide_block) *b, const uint8_t *p)
+{
+    const __m512i fours = _mm512_setr_epi64(0, 0x0001000100010001, 0x0002000200020002, 0x0003000300030003, 0x0004000400040004, 0x0005000500050005, 0x0006000600060006, 0x0007000700070007);
+    __m512i rest = _mm512_permutexvar_epi16(fours, _mm512_castsi128_si512(LOAD128(p + 34)));
+    __m512i high = _mm512_slli_epi16(_mm512_srlv_epi16(rest, _mm512_set1_epi64(0x0009000600030000)), 8);
+    b->scale[0] = CALL(odd_dwords)(_mm512_srli_epi32(rest, 11), 14);
+    CALL(wide_iq1)(b, _mm512_ternarylogic_epi32(high, _mm512_set1_epi16(0x700), _mm512_cvtepu8_epi16(LOAD256(p + 2)), 0xea), _mm512_movepi16_mask(rest));
+}
+INLINE void CALL(wide_iq1_m)(CALL(wide_block) *b, const uint8_t *p)
+{
+    const __m512i words = _mm512_set_epi64(0x0706070607060706, 0x0706070607060706, 0x0504050405040504, 0x0504050405040504, 0x0302030203020302, 0x0302030203020302, 0x0100010001000100, 0x0100010001000100);
+    __m512i rest = _mm512_cvtepu8_epi32(LOAD128(p + 32)), scales = _mm512_shuffle_epi8(_mm512_set1_epi64((int64_t)smolq_u64_at(p + 48)), words);
+    rest = _mm512_or_si512(rest, _mm512_slli_epi32(rest, 12)); /* a nibble at the bottom of each word */
+    b->scale[0] = CALL(odd_dwords)(_mm512_rolv_epi32(scales, _mm512_broadcast_i32x4(_mm_setr_epi32(1, 30, 27, 24))), 14);
+    CALL(wide_iq1)(b, _mm512_ternarylogic_epi32(_mm512_slli_epi16(rest, 8), _mm512_set1_epi16(0x700), _mm512_cvtepu8_epi16(LOAD256(p)), 0xea),
+                   _mm512_test_epi16_mask(rest, _mm512_set1_epi16(8)));
+}
+
+INLINE void CALL(wide_unpack)(int32_t id, CALL(wide_block) *b, const uint8_t *p)
+{
+    switch (id) {
+    case SMOLQ_TYPE_Q4_K:    CALL(wide_q45_k)(b, p, 0); break;
+    case SMOLQ_TYPE_Q5_K:    CALL(wide_q45_k)(b, p, 1); break;
+    case SMOLQ_TYPE_Q6_K:    CALL(wide_q6_k)(b, p); break;
+    case SMOLQ_TYPE_Q2_K:    CALL(wide_q2_k)(b, p); break;
+    case SMOLQ_TYPE_Q3_K:    CALL(wide_q3_k)(b, p); break;
+    case SMOLQ_TYPE_IQ2_XXS: CALL(wide_iq2_xxs)(b, p); break;
+    case SMOLQ_TYPE_IQ2_XS:  CALL(wide_iq2_xs)(b, p); break;
+    case SMOLQ_TYPE_IQ2_S:   CALL(wide_iq2_s)(b, p); break;
+    case SMOLQ_TYPE_IQ3_XXS: CALL(wide_iq3_xxs)(b, p); break;
+    case SMOLQ_TYPE_IQ3_S:   CALL(wide_iq3_s)(b, p); break;
+    case SMOLQ_TYPE_IQ1_S:   CALL(wide_iq1_s)(b, p); break;
+    case SMOLQ_TYPE_IQ1_M:   CALL(wide_iq1_m)(b, p); break;
+    case SMOLQ_TYPE_IQ4_XS:  CALL(wide_iq4_xs)(b, p); break;
+    case SMOLQ_TYPE_TQ1_0:   CALL(wide_tq1_0)(b, p); break;
+    default:                 CALL(wide_pairs)(b, p); break; /* TQ2_0 */
+    }
+}
+
 INLINE void CALL(wide_x)(int32_t id, const uint8_t *x, __m512i *v)
 {
     __m512i a = _mm512_loadu_si512(x), b = _mm512_loadu_si512(x + 64), c = _mm512_loadu_si512(x + 128), d = _mm512_loadu_si512(x + 192);
-    int apart = id == SMOLQ_TYPE_Q6_K;
-    v[0] = apart ? a : _mm512_shuffle_i64x2(a, b, 0x44);
-    v[1] = apart ? b : _mm512_shuffle_i64x2(a, b, 0xee);
-    v[2] = apart ? c : _mm512_shuffle_i64x2(c, d, 0x44);
-    v[3] = apart ? d : _mm512_shuffle_i64x2(c, d, 0xee);
+    switch (id) {
+    case SMOLQ_TYPE_Q6_K: case SMOLQ_TYPE_TQ1_0: /* as they are */
+        v[0] = a, v[1] = b, v[2] = c, v[3] = d;
+        break;
+    case SMOLQ_TYPE_Q4_K: case SMOLQ_TYPE_Q5_K: /* every other 32 */
+        v[0] = _mm512_shuffle_i64x2(a, b, 0x44), v[1] = _mm512_shuffle_i64x2(a, b, 0xee);
+        v[2] = _mm512_shuffle_i64x2(c, d, 0x44), v[3] = _mm512_shuffle_i64x2(c, d, 0xee);
+        break;
+    case SMOLQ_TYPE_Q2_K: case SMOLQ_TYPE_Q3_K: case SMOLQ_TYPE_TQ2_0: /* every fourth 32 */
+        v[0] = _mm512_shuffle_i64x2(a, c, 0x44), v[1] = _mm512_shuffle_i64x2(a, c, 0xee);
+        v[2] = _mm512_shuffle_i64x2(b, d, 0x44), v[3] = _mm512_shuffle_i64x2(b, d, 0xee);
+        break;
+    case SMOLQ_TYPE_IQ4_XS: /* every other sixteen */
+        v[0] = _mm512_shuffle_i32x4(a, b, 0x88), v[1] = _mm512_shuffle_i32x4(a, b, 0xdd);
+        v[2] = _mm512_shuffle_i32x4(c, d, 0x88), v[3] = _mm512_shuffle_i32x4(c, d, 0xdd);
+        break;
+    default: { /* codebooks: a dword of each sixteen to each register */
+        const __m128i by_8 = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), by_4 = _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
+        const __m512i order = _mm512_broadcast_i32x4(id == SMOLQ_TYPE_IQ3_XXS || id == SMOLQ_TYPE_IQ3_S ? by_4 : by_8);
+        const __m512i low = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 17, 21, 25, 29), high = _mm512_add_epi32(low, _mm512_set1_epi32(2));
+        __m512i first, second;
+        a = _mm512_shuffle_epi8(a, order), b = _mm512_shuffle_epi8(b, order), c = _mm512_shuffle_epi8(c, order), d = _mm512_shuffle_epi8(d, order);
+        first = _mm512_permutex2var_epi32(a, low, b), second = _mm512_permutex2var_epi32(c, low, d);
+        v[0] = _mm512_shuffle_i64x2(first, second, 0x44), v[1] = _mm512_shuffle_i64x2(first, second, 0xee);
+        first = _mm512_permutex2var_epi32(a, high, b), second = _mm512_permutex2var_epi32(c, high, d);
+        v[2] = _mm512_shuffle_i64x2(first, second, 0x44), v[3] = _mm512_shuffle_i64x2(first, second, 0xee);
+    }
+    }
 }
 
 INLINE __m128i CALL(wide_sum4)(const __m512i *s)
@@ -2383,50 +2707,109 @@ INLINE __m256 CALL(four_scales)(const uint8_t *const *w, size_t at)
     return _mm256_cvtph_ps(_mm_setr_epi32((int32_t)smolq_u32_at(w[0] + at), (int32_t)smolq_u32_at(w[1] + at), (int32_t)smolq_u32_at(w[2] + at), (int32_t)smolq_u32_at(w[3] + at)));
 }
 
+INLINE size_t CALL(bytes_256)(int32_t id)
+{
+    switch (id) {
+    case SMOLQ_TYPE_Q4_K:    return sizeof(smolq_block_q4_k);
+    case SMOLQ_TYPE_Q5_K:    return sizeof(smolq_block_q5_k);
+    case SMOLQ_TYPE_Q6_K:    return sizeof(smolq_block_q6_k);
+    case SMOLQ_TYPE_Q2_K:    return sizeof(smolq_block_q2_k);
+    case SMOLQ_TYPE_Q3_K:    return sizeof(smolq_block_q3_k);
+    case SMOLQ_TYPE_IQ2_XXS: return sizeof(smolq_block_iq2_xxs);
+    case SMOLQ_TYPE_IQ2_XS:  return sizeof(smolq_block_iq2_xs);
+    case SMOLQ_TYPE_IQ2_S:   return sizeof(smolq_block_iq2_s);
+    case SMOLQ_TYPE_IQ3_XXS: return sizeof(smolq_block_iq3_xxs);
+    case SMOLQ_TYPE_IQ3_S:   return sizeof(smolq_block_iq3_s);
+    case SMOLQ_TYPE_IQ1_S:   return sizeof(smolq_block_iq1_s);
+    case SMOLQ_TYPE_IQ1_M:   return sizeof(smolq_block_iq1_m);
+    case SMOLQ_TYPE_IQ4_XS:  return sizeof(smolq_block_iq4_xs);
+    case SMOLQ_TYPE_TQ1_0:   return sizeof(smolq_block_tq1_0);
+    default:                 return sizeof(smolq_block_tq2_0);
+    }
+}
+/* Four rows' d, and minus their dmin. */
+INLINE __m128 CALL(wide_d)(int32_t id, const uint8_t *const *w, size_t at, __m128 *dmin)
+{
+    int32_t last = id == SMOLQ_TYPE_Q6_K || id == SMOLQ_TYPE_Q3_K || CALL(no_scales)(id); /* d is the last two bytes of a block */
+    __m256 scales;
+    __m128 low, high, d;
+    *dmin = _mm_setzero_ps();
+    if (id == SMOLQ_TYPE_IQ1_M) { /* four bits at the top of each of four words, the lowest first */
+        __m256i x = _mm256_setr_epi64x((int64_t)smolq_u64_at(w[0] + at + 48), (int64_t)smolq_u64_at(w[1] + at + 48), (int64_t)smolq_u64_at(w[2] + at + 48), (int64_t)smolq_u64_at(w[3] + at + 48));
+        x = _mm256_srlv_epi16(_mm256_and_si256(x, _mm256_set1_epi16((int16_t)0xf000)), _mm256_set1_epi64x(0x000000040008000c));
+        x = _mm256_or_si256(x, _mm256_srli_epi64(x, 32));
+        return _mm_mul_ps(_mm_cvtph_ps(_mm256_cvtepi64_epi16(_mm256_or_si256(x, _mm256_srli_epi64(x, 16)))), _mm_set1_ps(0.125f));
+    }
+    scales = CALL(four_scales)(w, at + (last ? CALL(bytes_256)(id) - 4 : id == SMOLQ_TYPE_Q2_K ? 80 : 0));
+    low = _mm256_castps256_ps128(scales), high = _mm256_extractf128_ps(scales, 1);
+    if (last) return _mm_shuffle_ps(low, high, 0xdd);
+    d = _mm_shuffle_ps(low, high, 0x88);
+    if (CALL(mins_256)(id)) *dmin = _mm_xor_ps(_mm_shuffle_ps(low, high, 0xdd), _mm_set1_ps(-0.0f));
+    if (!CALL(codebook)(id) || id == SMOLQ_TYPE_IQ3_S) return d;
+    return _mm_mul_ps(d, _mm_set1_ps(id == SMOLQ_TYPE_IQ3_XXS ? 0.25f : 0.125f));
+}
+
+/* What a block adds for each token, of row r. */
+INLINE void CALL(wide_row)(int32_t id, const uint8_t *p, __m512i (*v)[4], __m512i (*start)[2], const __m256i *sums, int32_t n_x, int32_t r, __m512i (*isum)[4], __m256i (*msum)[4])
+{
+    int32_t in_turn = CALL(in_turn)(id), t, c;
+    CALL(wide_block) block;
+    _mm_prefetch((const char *)p + 1024, _MM_HINT_T0);
+    _mm_prefetch((const char *)p + 1088, _MM_HINT_T0);
+    CALL(wide_unpack)(id, &block, p);
+    for (t = 0; t < n_x; t++) {
+        __m512i sum = _mm512_setzero_si512(), some = sum;
+        if (!in_turn && CALL(offset_256)(id)) {
+            __m256i less = _mm256_madd_epi16(block.scales, _mm256_sub_epi16(_mm256_setzero_si256(), sums[t]));
+            sum = _mm512_zextsi256_si512(_mm256_slli_epi32(less, CALL(offset_256)(id) == 32 ? 5 : 2));
+        }
+        if (CALL(mins_256)(id)) msum[t][r] = _mm256_madd_epi16(block.mins, sums[t]);
+        UNROLL for (c = 0; c < 4; c++) {
+            __m512i x = CALL(flips_256)(id) ? _mm512_mask_sub_epi8(v[t][c], block.flip[c], _mm512_setzero_si512(), v[t][c]) : v[t][c];
+            if (!in_turn) sum = _mm512_dpwssd_epi32(sum, _mm512_maddubs_epi16(block.code[c], x), block.scale[c]);
+            else {
+                if (c % in_turn == 0) some = CALL(wide_offset_256)(id) ? start[t][c / in_turn] : _mm512_setzero_si512();
+                some = _mm512_dpbusd_epi32(some, block.code[c], x);
+                if (c % in_turn == in_turn - 1) sum = _mm512_add_epi32(sum, CALL(no_scales)(id) ? some : _mm512_mullo_epi32(some, block.scale[c / in_turn]));
+            }
+        }
+        isum[t][r] = sum;
+    }
+}
+
 /* Four rows times n_x tokens: y[t][r]. */
 INLINE void CALL(wide_256)(int32_t id, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, int32_t n_x, float (*y)[8])
 {
-    int32_t n_blocks = n_cols / 256, b, r, t, c;
+    const __m512i offset = _mm512_set1_epi8((int8_t)CALL(wide_offset_256)(id));
+    int32_t n_blocks = n_cols / 256, in_turn = CALL(in_turn)(id), b, r, t, c;
     size_t at_d = (size_t)smolq_a8_d(n_cols), at_sums = (size_t)smolq_a8_sums(n_cols, 256), at = 0;
-    size_t bytes = id == SMOLQ_TYPE_Q4_K ? sizeof(smolq_block_q4_k) : id == SMOLQ_TYPE_Q5_K ? sizeof(smolq_block_q5_k) : sizeof(smolq_block_q6_k);
     __m128 acc[SMOLQ__CPU_FEW];
     for (t = 0; t < n_x; t++) acc[t] = _mm_setzero_ps();
-    for (b = 0; b < n_blocks; b++, at += bytes) {
-        __m512i isum[SMOLQ__CPU_FEW][4], v[SMOLQ__CPU_FEW][4];
-        __m256i msum[SMOLQ__CPU_FEW][4];
-        __m256 scales = CALL(four_scales)(w, at + (id == SMOLQ_TYPE_Q6_K ? 206 : 0)); /* of Q6_K the last two bytes of a block are d */
-        __m128 low = _mm256_castps256_ps128(scales), high = _mm256_extractf128_ps(scales, 1), d, dmin;
-        if (id == SMOLQ_TYPE_Q6_K) d = dmin = _mm_shuffle_ps(low, high, 0xdd);
-        else {
-            d = _mm_shuffle_ps(low, high, 0x88);
-            dmin = _mm_xor_ps(_mm_shuffle_ps(low, high, 0xdd), _mm_set1_ps(-0.0f));
-        }
-        for (t = 0; t < n_x; t++) CALL(wide_x)(id, x[t] + 256 * (size_t)b, v[t]);
-        UNROLL for (r = 0; r < 4; r++) {
-            CALL(wide_block) block;
-            const uint8_t *p = w[r] + at;
-            _mm_prefetch((const char *)p + 1024, _MM_HINT_T0);
-            _mm_prefetch((const char *)p + 1088, _MM_HINT_T0);
-            if (id == SMOLQ_TYPE_Q6_K) CALL(wide_q6_k)(&block, p);
-            else CALL(wide_q45_k)(&block, p, id == SMOLQ_TYPE_Q5_K);
-            for (t = 0; t < n_x; t++) {
-                __m256i sums = LOAD256(x[t] + at_sums + (size_t)b * 32);
-                __m512i sum = _mm512_setzero_si512();
-                if (id == SMOLQ_TYPE_Q6_K) sum = _mm512_zextsi256_si512(_mm256_slli_epi32(_mm256_madd_epi16(block.scales, _mm256_sub_epi16(_mm256_setzero_si256(), sums)), 5)); /* levels less 32 */
-                else msum[t][r] = _mm256_madd_epi16(block.mins, sums);
-                UNROLL for (c = 0; c < 4; c++) sum = _mm512_dpwssd_epi32(sum, _mm512_maddubs_epi16(block.code[c], v[t][c]), block.scale[c]);
-                isum[t][r] = sum;
+    for (b = 0; b < n_blocks; b++, at += CALL(bytes_256)(id)) {
+        __m512i isum[SMOLQ__CPU_FEW][4], v[SMOLQ__CPU_FEW][4], start[SMOLQ__CPU_FEW][2];
+        __m256i msum[SMOLQ__CPU_FEW][4], sums[SMOLQ__CPU_FEW];
+        __m128 dmin, d = CALL(wide_d)(id, w, at, &dmin);
+        for (t = 0; t < n_x; t++) {
+            CALL(wide_x)(id, x[t] + 256 * (size_t)b, v[t]);
+            sums[t] = LOAD256(x[t] + at_sums + (size_t)b * 32);
+            if (in_turn && CALL(wide_offset_256)(id)) { /* what the offset adds, to be taken away */
+                start[t][0] = start[t][1] = _mm512_setzero_si512();
+                UNROLL for (c = 0; c < 4; c++) start[t][c / in_turn] = _mm512_dpbusd_epi32(start[t][c / in_turn], offset, v[t][c]);
+                UNROLL for (c = 0; c < 2; c++) start[t][c] = _mm512_sub_epi32(_mm512_setzero_si512(), start[t][c]);
             }
         }
+        if (CALL(codebook)(id)) for (r = 0; r < 4; r++) CALL(wide_row)(id, w[r] + at, v, start, sums, n_x, r, isum, msum);
+        else { UNROLL for (r = 0; r < 4; r++) CALL(wide_row)(id, w[r] + at, v, start, sums, n_x, r, isum, msum); }
         for (t = 0; t < n_x; t++) {
             __m128 dx = _mm_set1_ps(((const float *)(const void *)(x[t] + at_d))[b]);
             acc[t] = _mm_fmadd_ps(_mm_mul_ps(d, dx), _mm_cvtepi32_ps(CALL(wide_sum4)(isum[t])), acc[t]);
-            if (id != SMOLQ_TYPE_Q6_K)
+            if (CALL(mins_256)(id))
                 acc[t] = _mm_fmadd_ps(_mm_mul_ps(dmin, dx), CALL(sum4)(msum[t][0], msum[t][1], msum[t][2], msum[t][3]), acc[t]);
         }
     }
     for (t = 0; t < n_x; t++) _mm_storeu_ps(y[t], acc[t]);
 }
+#undef LANES
 #undef EIGHTS
 #undef HALVES
 #define ROWS_32(id, n_x) CALL(wide_32)(id, w, n_cols, x, n_x, y)
@@ -2456,17 +2839,17 @@ INLINE int32_t CALL(side_by_side)(const smolq__type *type) { return type->facts.
     case SMOLQ_TYPE_Q4_K:   ROWS_K(SMOLQ_TYPE_Q4_K, n_x); break; \
     case SMOLQ_TYPE_Q5_K:   ROWS_K(SMOLQ_TYPE_Q5_K, n_x); break; \
     case SMOLQ_TYPE_Q6_K:   ROWS_K(SMOLQ_TYPE_Q6_K, n_x); break; \
-    case SMOLQ_TYPE_Q2_K:   CALL(rows_256)(SMOLQ_TYPE_Q2_K, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_Q3_K:   CALL(rows_256)(SMOLQ_TYPE_Q3_K, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_IQ4_XS: CALL(rows_256)(SMOLQ_TYPE_IQ4_XS, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_NVFP4:  CALL(rows_32)(SMOLQ_TYPE_NVFP4, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_Q1_0:   CALL(rows_32)(SMOLQ_TYPE_Q1_0, type, w, n_cols, x, n_x, y); break; \
-    case SMOLQ_TYPE_Q2_0:   CALL(rows_32)(SMOLQ_TYPE_Q2_0, type, w, n_cols, x, n_x, y); break; \
+    case SMOLQ_TYPE_Q2_K:   ROWS_K(SMOLQ_TYPE_Q2_K, n_x); break; \
+    case SMOLQ_TYPE_Q3_K:   ROWS_K(SMOLQ_TYPE_Q3_K, n_x); break; \
+    case SMOLQ_TYPE_IQ4_XS: ROWS_K(SMOLQ_TYPE_IQ4_XS, n_x); break; \
+    case SMOLQ_TYPE_NVFP4:  ROWS_32(SMOLQ_TYPE_NVFP4, n_x); break; \
+    case SMOLQ_TYPE_Q1_0:   ROWS_32(SMOLQ_TYPE_Q1_0, n_x); break; \
+    case SMOLQ_TYPE_Q2_0:   ROWS_32(SMOLQ_TYPE_Q2_0, n_x); break; \
     OTHERS(n_x) \
     }
 
 /* One token is the case that counts: its own copy keeps all in registers. */
-#define ROWS(NAME) case SMOLQ_TYPE_##NAME: CALL(rows_256)(SMOLQ_TYPE_##NAME, type, w, n_cols, x, 1, y); break;
+#define ROWS(NAME) case SMOLQ_TYPE_##NAME: ROWS_K(SMOLQ_TYPE_##NAME, 1); break;
 #define OTHERS(n_x) ROWS(IQ2_XXS) ROWS(IQ2_XS) ROWS(IQ2_S) ROWS(IQ3_XXS) ROWS(IQ3_S) ROWS(IQ1_S) ROWS(IQ1_M) ROWS(TQ1_0) ROWS(TQ2_0)
 static void CALL(rows_1)(const smolq__type *type, const uint8_t *const *w, int32_t n_cols, const uint8_t *const *x, float (*y)[8])
 {
@@ -2849,13 +3232,17 @@ static void CALL(many)(const smolq_run *run, const smolq_op_part *part, int32_t 
         n_tile = n_tokens - tile < CALL(TILE) ? n_tokens - tile : CALL(TILE);
         memset(c, 0, sizeof c);
         for (first = 0; first < n_cols; first += 256) {
+            int32_t length = n_cols - first < 256 ? n_cols - first : 256;
             for (r = 0; r < 16; r++)
                 w[r] = part->w->data + (uint64_t)(row + (r < n_rows ? r : n_rows - 1)) * part->w->row_bytes + (size_t)(first / type->facts.block_weights) * (size_t)type->facts.block_bytes;
-            CALL(fill_panel)(&panel, type, w, n_cols - first < 256 ? n_cols - first : 256);
+            CALL(fill_panel)(&panel, type, w, length);
             for (t = 0; t < n_tile; t += CALL(TOKENS)) {
                 const uint8_t *x[CALL(TOKENS)];
                 int32_t i;
-                for (i = 0; i < CALL(TOKENS); i++) x[i] = smolq_row(run, part->in, tile + (t + i < n_tile ? t + i : n_tile - 1)); /* beyond the last token the last one again, for rows of c that nobody reads */
+                for (i = 0; i < CALL(TOKENS); i++) { /* beyond the last token the last one again, for rows of c that nobody reads */
+                    int32_t token = tile + (t + i < n_tile ? t + i : n_tile - 1);
+                    x[i] = smolq_row(run, part->in, token);
+                }
                 CALL(panel_step)(&panel, type, x, at_d, at_sums, first, c + t);
             }
         }
@@ -4029,7 +4416,7 @@ static void CALL(many)(const smolq_run *run, const smolq_op_part *part, int32_t 
 #undef NEXT
 #undef PUT
 #endif /* AMX */
-#endif /* x86 */
+#endif /* NEON or x86 */
 
 /* ---- the operations ---- */
 
