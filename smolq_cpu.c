@@ -325,6 +325,7 @@ SMOLQ__CPU_ALIGN_STACK
 #    elif defined(__GNUC__)
 #      pragma GCC push_options
 #      pragma GCC target("avx2,fma,f16c,avxvnni")
+SMOLQ__CPU_ALIGN_STACK
 #    endif
 #    include "smolq_cpu.c"
 #    if defined(__clang__)
@@ -1391,7 +1392,14 @@ INLINE int16s CALL(mul_codes)(codes x, codes y, int is_signed) /* sixteen sums o
 {
     return is_signed ? _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8(y, x)) : _mm256_maddubs_epi16(x, y);
 }
+#if defined(SMOLQ__CPU_VNNI)
+INLINE int32s CALL(dot_codes)(codes x, codes y, int is_signed)
+{
+    return _mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), is_signed ? _mm256_abs_epi8(x) : x, is_signed ? _mm256_sign_epi8(y, x) : y);
+}
+#else
 INLINE int32s CALL(dot_codes)(codes x, codes y, int is_signed) { return _mm256_madd_epi16(CALL(mul_codes)(x, y, is_signed), _mm256_set1_epi16(1)); }
+#endif
 INLINE int32s CALL(dot_halves)(codes x, codes y, int is_signed) { return CALL(dot_codes)(x, y, is_signed); }
 
 typedef __m128 four;
@@ -3776,9 +3784,8 @@ INLINE void CALL(panel_dot)(int8_t (*w)[64], int32_t n, const int32_t *x, int32_
         UNROLL for (h = 0; h < 2; h++)
             UNROLL for (k = 0; k < n; k++) {
                 v[0] = LOAD256(w[k] + 32 * h);
-                v[1] = _mm256_abs_epi8(v[0]);
                 UNROLL for (t = 0; t < T; t++) {
-                    acc[t][h] = CALL(dot_words)(acc[t][h], _mm256_maddubs_epi16(v[1], _mm256_sign_epi8(_mm256_set1_epi32(x[k * T + t]), v[0])), s[h]);
+                    acc[t][h] = CALL(dot_words)(acc[t][h], CALL(mul_codes)(v[0], _mm256_set1_epi32(x[k * T + t]), 1), s[h]);
                     IN_ORDER(acc[t][h]);
                 }
             }
