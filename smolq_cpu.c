@@ -1236,11 +1236,7 @@ INLINE float CALL(most)(lanes x)
     b = _mm_max_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
 }
-#if defined(SMOLQ__CPU_VNNI)
-INLINE __m256i CALL(dot_words)(__m256i acc, __m256i a, __m256i b) { return _mm256_dpwssd_avx_epi32(acc, a, b); }
-#else
-INLINE __m256i CALL(dot_words)(__m256i acc, __m256i a, __m256i b) { return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)); }
-#endif
+INLINE __m256i CALL(dot_words)(__m256i acc, __m256i a, __m256i b) { return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)); } /* AVX-VNNI's instruction makes chains slower: Q4_K by a third */
 enum { CALL(FOLDS) = 4, CALL(VECTORS) = 1 };
 INLINE void CALL(folds)(const lanes *x, float *y) /* each step adds what is 8, 4, 2, 1 apart */
 {
@@ -1392,14 +1388,7 @@ INLINE int16s CALL(mul_codes)(codes x, codes y, int is_signed) /* sixteen sums o
 {
     return is_signed ? _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8(y, x)) : _mm256_maddubs_epi16(x, y);
 }
-#if defined(SMOLQ__CPU_VNNI)
-INLINE int32s CALL(dot_codes)(codes x, codes y, int is_signed)
-{
-    return _mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), is_signed ? _mm256_abs_epi8(x) : x, is_signed ? _mm256_sign_epi8(y, x) : y);
-}
-#else
 INLINE int32s CALL(dot_codes)(codes x, codes y, int is_signed) { return _mm256_madd_epi16(CALL(mul_codes)(x, y, is_signed), _mm256_set1_epi16(1)); }
-#endif
 INLINE int32s CALL(dot_halves)(codes x, codes y, int is_signed) { return CALL(dot_codes)(x, y, is_signed); }
 
 typedef __m128 four;
