@@ -48,6 +48,9 @@ static smolq_device *open_device(const char *isa, int32_t n_threads, smolq_error
     return device;
 }
 
+#ifndef TEST_CPU_CYCLES
+#  define TEST_CPU_CYCLES (is_long() ? 10000 : 1000) /* devices opened and closed; each looks at its bits first, which takes a sanitizer long */
+#endif
 #ifndef TEST_CPU_ISAS
 #  define TEST_CPU_ISAS "avx2", "avxvnni", "avx512", "amx", "neon-base", "neon-dotprod", "neon-i8mm" /* tests/test_cpu_tiles.c takes one */
 #endif
@@ -1181,7 +1184,7 @@ static int count_threads(void)
 
 static void opening_and_closing_threads(void)
 {
-    int cycles = is_long() ? 10000 : 1000, i, threads = count_threads(), failures = 0;
+    int cycles = TEST_CPU_CYCLES, i, threads = count_threads(), failures = 0;
     ledger l = { 0, 0, 0 };
     smolq_device_options options;
     smolq_device *device;
