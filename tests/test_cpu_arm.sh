@@ -2,7 +2,7 @@
 # The NEON kernels of smolq_cpu.c in the emulator: tests/test_cpu.c on a processor that has all of them, then on others that each kernel set was made for, where an
 # instruction too new would be illegal; hashes of whole forwards against those of the native reference backend.
 #
-# SMOLQ_LONG=1 adds the whole forwards of tests/test_cpu.c, all golden models and other compilers' flags.
+# SMOLQ_LONG=1 adds the whole forwards of tests/test_cpu.c, all golden models, clang and other flags.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 long=${SMOLQ_LONG-}
@@ -89,8 +89,9 @@ again() { # name, compiler and flags: smolq_cpu.c of another compiler with the r
     compile "$which: smolq_cpu.c" again.o "$@" smolq_cpu.c && link test_again test.o again.o && results "$which" qemu-aarch64-static -cpu max "$s/test_again" "$products"
 }
 clang="clang --target=aarch64-linux-gnu"
-[ -n "$long" ] && products=products || products="products: parts"
-if echo '#include <stdlib.h>' | $clang -x c -fsyntax-only - >/dev/null 2>&1; then again clang $clang -O2; else clang='' && echo "skip NEON with clang: no clang that compiles for ARM here"; fi
+products=products
+if [ -z "$long" ]; then clang=
+elif echo '#include <stdlib.h>' | $clang -x c -fsyntax-only - >/dev/null 2>&1; then again clang $clang -O2; else clang='' && echo "skip NEON with clang: no clang that compiles for ARM here"; fi
 if [ -n "$long" ]; then
     for flags in -march=armv8.6-a -mcpu=neoverse-n1 -O3 -O0; do
         again "gcc $flags" $cc -O2 $flags
