@@ -86,10 +86,9 @@ fi
 again() { # name, compiler and flags: smolq_cpu.c of another compiler with the rest of the first one
     which=$1
     shift
-    compile "$which: smolq_cpu.c" again.o "$@" smolq_cpu.c && link test_again test.o again.o && results "$which" qemu-aarch64-static -cpu max "$s/test_again" "$products"
+    compile "$which: smolq_cpu.c" again.o "$@" smolq_cpu.c && link test_again test.o again.o && results "$which" qemu-aarch64-static -cpu max "$s/test_again" products
 }
 clang="clang --target=aarch64-linux-gnu"
-products=products
 if [ -z "$long" ]; then clang=
 elif echo '#include <stdlib.h>' | $clang -x c -fsyntax-only - >/dev/null 2>&1; then again clang $clang -O2; else clang='' && echo "skip NEON with clang: no clang that compiles for ARM here"; fi
 if [ -n "$long" ]; then
