@@ -1944,10 +1944,12 @@ typedef struct smolq_run {
     const smolq_kv_layer *const *kv; /* [n_rows]: the cache of the row's context, [n_layer] */
     const int32_t       *out_row;    /* [n_out]: rows that want logits, ascending */
     float *const        *logits;     /* [n_out] */
-    uint8_t             *buffer[SMOLQ_BUF_COUNT];
+    uint8_t             *buffer[SMOLQ_BUF_COUNT]; /* in the device's memory if it has its own (smolq_backend_memory), but for smolq_is_host_buffer */
     uint32_t             op;         /* the next piece of work: pieces of an op are numbered by the backend */
     uint64_t             unit;
-    uint8_t             *scratch;    /* what the backend asked for, 64-byte aligned */
+    uint32_t             end_op;     /* work ends before this one: n_ops, or where another device goes on */
+    uint8_t             *scratch;    /* what the backend asked for, 64-byte aligned, in the device's memory */
+    void                *loaded;     /* what load() made of the weights */
     int32_t              numeric;    /* set when a group of activations holds NaN or infinity */
     int                (*pause)(void *user); /* asked between pieces of at most some ten microseconds; nonzero: return */
     void                *user;
@@ -1966,6 +1968,27 @@ SMOLQ_INLINE uint64_t smolq_a8_d(int32_t n) { return smolq_a8_pad((uint64_t)n); 
 SMOLQ_INLINE uint64_t smolq_a8_sums(int32_t n, int32_t group) { return smolq_a8_d(n) + smolq_a8_pad((uint64_t)(n / group) * 4); }
 SMOLQ_INLINE uint64_t smolq_a8_bytes(int32_t n, int32_t group) { return smolq_a8_sums(n, group) + smolq_a8_pad((uint64_t)(n / 16) * 2); }
 
+/* Buffers that smolq.h fills before a run, and the logits: in the host's memory on every device. */
+SMOLQ_INLINE int32_t smolq_is_host_buffer(int32_t buffer)
+{
+    return buffer == SMOLQ_BUF_ROPE || buffer == SMOLQ_BUF_ROPE_LOCAL || buffer == SMOLQ_BUF_HEAT || buffer == SMOLQ_BUF_LOGITS;
+}
+
+/* What a backend adds whose device has memory of its own.  Then weights are copied there when a model opens, and activations, KV cache and scratch of a context live
+ * there; token, position, kv, out_row and logits of a run, and the buffers above, stay in the host's memory.  A run that has returned has finished on the device.
+ * All of it may be called while another thread computes on the device. */
+typedef struct smolq_backend_memory {
+    /* Bytes of device memory, to the byte, that load takes for the operations [first_op, n_ops). */
+    uint64_t     (*load_bytes)(void *state, const smolq_program *program, int32_t first_op);
+    /* Copies their weights, biases and norms to the device, in what layout it likes.  progress gets the fraction done, nonzero from it gives up; may be NULL. */
+    smolq_result (*load)(void *state, const smolq_program *program, int32_t first_op, smolq_progress_fn progress, void *user, void **loaded, smolq_error *err);
+    void         (*unload)(void *state, void *loaded);
+    uint64_t     (*available)(void *state);                                              /* bytes of device memory that are free now */
+    smolq_result (*alloc)(void *state, uint64_t bytes, uint8_t **p, smolq_error *err);   /* aligned to 256; not cleared */
+    void         (*free)(void *state, uint8_t *p);
+    smolq_result (*copy)(void *state, uint8_t *to, const uint8_t *from, uint64_t bytes, smolq_error *err); /* between any two memories; done when it returns */
+} smolq_backend_memory;
+
 /* The functions of a backend.  A companion file fills one in; version and sizes let smolq.h refuse one of another release. */
 struct smolq_backend {
     uint32_t    version;  /* SMOLQ_CONTRACT */
@@ -1980,8 +2003,9 @@ struct smolq_backend {
     void         (*release)(void *state);
     /* Bytes of scratch that a context with n_batch rows holds for it; NULL: none. */
     uint64_t     (*scratch)(void *state, const smolq_program *program, int32_t n_batch);
-    /* Works from run->op, run->unit until run->op == n_ops or pause() says so, and leaves op and unit where to go on. */
+    /* Works from run->op, run->unit until run->op == end_op or pause() says so, and leaves op and unit where to go on. */
     smolq_result (*run)(void *state, smolq_run *run, smolq_error *err);
+    const smolq_backend_memory *memory; /* NULL: the device computes in the host's memory */
 };
 #define SMOLQ_CONTRACT ((uint32_t)(SMOLQ_VERSION_MAJOR << 16 | SMOLQ_VERSION_MINOR << 8 | SMOLQ_VERSION_PATCH))
 #define SMOLQ_CONTRACT_SIZES ((uint32_t)(sizeof(smolq_op) | sizeof(smolq_run) << 10 | sizeof(smolq_tensor) << 20))
@@ -7553,7 +7577,7 @@ static smolq_result smolq__ref_run(void *state, smolq_run *run, smolq_error *err
 {
     (void)state;
     (void)err;
-    for (; run->op < (uint32_t)run->program->n_ops; run->op++, run->unit = 0) {
+    for (; run->op < run->end_op; run->op++, run->unit = 0) {
         const smolq_op *op = &run->program->ops[run->op];
         int32_t n_rows = op->selected ? run->n_out : run->n_rows;
         uint64_t matrix_rows, n_units = smolq__ref_units(run, op, (uint64_t)n_rows, &matrix_rows);
@@ -7592,7 +7616,7 @@ static smolq_result smolq__ref_open(const smolq_device_options *options, void **
 static void smolq__ref_close(void *state) { (void)state; }
 
 static const smolq_backend smolq__ref_backend = {
-    SMOLQ_CONTRACT, SMOLQ_CONTRACT_SIZES, SMOLQ_CANONICAL, "ref", smolq__ref_open, smolq__ref_close, NULL, NULL, NULL, smolq__ref_run
+    SMOLQ_CONTRACT, SMOLQ_CONTRACT_SIZES, SMOLQ_CANONICAL, "ref", smolq__ref_open, smolq__ref_close, NULL, NULL, NULL, smolq__ref_run, NULL
 };
 SMOLQ_API const smolq_backend *smolq_backend_ref(void) { return &smolq__ref_backend; }
 /* ---- end src/ref.c ---- */
@@ -7789,6 +7813,7 @@ static int smolq__same_bits(smolq_device *device)
         smolq_run *run = &p->run;
         memset(run, 0, sizeof *run);
         run->program = &p->program;
+        run->end_op = (uint32_t)p->program.n_ops;
         run->n_rows = n;
         run->position = p->position;
         run->kv = p->row_kv;
@@ -8409,6 +8434,7 @@ static void smolq__next_batch(smolq_evaluation *e)
     for (i = 1; i < e->n_items; i++)
         if (e->items[i].context->n_batch < most) most = e->items[i].context->n_batch;
     run->program = &first->model->program;
+    run->end_op = (uint32_t)first->model->program.n_ops;
     run->n_rows = run->n_out = 0;
     run->op = 0;
     run->unit = 0;
@@ -8513,7 +8539,7 @@ static smolq_result smolq__eval_work(smolq_evaluation *e, smolq__pause *pause, s
         smolq_result result = device->backend->run(device->state, run, err);
         if (result) return result;
         if (pause->cancelled) return smolq__fail(err, SMOLQ_E_CANCELLED, "the evaluation was cancelled; its contexts are as before");
-        if (run->op < (uint32_t)run->program->n_ops) return SMOLQ_MORE;
+        if (run->op < run->end_op) return SMOLQ_MORE;
         if (run->numeric || !smolq__finite_logits(run))
             return smolq__fail(err, SMOLQ_E_NUMERIC, "NaN or infinity in the activations or logits: the weights of the model are damaged or overflow");
         if (e->item == e->n_items) return SMOLQ_OK;

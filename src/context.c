@@ -370,6 +370,7 @@ static void smolq__next_batch(smolq_evaluation *e)
     for (i = 1; i < e->n_items; i++)
         if (e->items[i].context->n_batch < most) most = e->items[i].context->n_batch;
     run->program = &first->model->program;
+    run->end_op = (uint32_t)first->model->program.n_ops;
     run->n_rows = run->n_out = 0;
     run->op = 0;
     run->unit = 0;
@@ -474,7 +475,7 @@ static smolq_result smolq__eval_work(smolq_evaluation *e, smolq__pause *pause, s
         smolq_result result = device->backend->run(device->state, run, err);
         if (result) return result;
         if (pause->cancelled) return smolq__fail(err, SMOLQ_E_CANCELLED, "the evaluation was cancelled; its contexts are as before");
-        if (run->op < (uint32_t)run->program->n_ops) return SMOLQ_MORE;
+        if (run->op < run->end_op) return SMOLQ_MORE;
         if (run->numeric || !smolq__finite_logits(run))
             return smolq__fail(err, SMOLQ_E_NUMERIC, "NaN or infinity in the activations or logits: the weights of the model are damaged or overflow");
         if (e->item == e->n_items) return SMOLQ_OK;

@@ -191,6 +191,7 @@ static int smolq__same_bits(smolq_device *device)
         smolq_run *run = &p->run;
         memset(run, 0, sizeof *run);
         run->program = &p->program;
+        run->end_op = (uint32_t)p->program.n_ops;
         run->n_rows = n;
         run->position = p->position;
         run->kv = p->row_kv;

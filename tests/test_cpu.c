@@ -214,6 +214,7 @@ static void add_float_buffer(bed *b, int32_t buffer, int32_t n) { add_buffer(b, 
 static smolq_op *add_op(bed *b, int32_t kind, int32_t in, int32_t out)
 {
     smolq_op *op = &b->op[b->program.n_ops++];
+    b->run.end_op = (uint32_t)b->program.n_ops;
     op->kind = kind;
     op->in = in;
     op->out = out;
@@ -281,14 +282,14 @@ static void run_bed(bed *b, const char *format, ...)
         b->run.scratch = map_guarded(scratch_bytes, &map_bytes);
         b->run.pause = pauses ? every_other : NULL;
         b->run.user = &b->turn;
-        while (b->run.op < (uint32_t)b->program.n_ops && rounds++ < 100000) {
+        while (b->run.op < b->run.end_op && rounds++ < 100000) {
             smolq_result result = backend->run(state, &b->run, NULL);
             CHECK(result == SMOLQ_OK, "%s: %s gives %s", name, cpus[c].isa, smolq_result_name(result));
             if (result) break;
         }
         unmap_guarded(b->run.scratch, scratch_bytes, map_bytes);
         b->run.pause = NULL;
-        CHECK(b->run.op == (uint32_t)b->program.n_ops, "%s: %s does not end", name, cpus[c].isa);
+        CHECK(b->run.op == b->run.end_op, "%s: %s does not end", name, cpus[c].isa);
         CHECK(!b->run.numeric == !numeric, "%s: %s flags %d, expected %d", name, cpus[c].isa, (int)b->run.numeric, (int)numeric);
         for (i = 0; i < b->n_regions && !numeric; i++) {
             region *r = &b->region[i];
