@@ -17,7 +17,7 @@ VERSION    = $(shell sed -n 's/.*SMOLQ_VERSION_TEXT *"\(.*\)"/\1/p' src/api.h)
 PARTS      = $(wildcard src/*.h src/*.c) tools/amalgamate.sh
 EXAMPLES   = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c))
 WITH_CPU   = build/logits build/generate build/bench build/perplexity
-TESTS      = $(patsubst tests/%.c,build/tests/%,$(wildcard tests/test_*.c))
+TESTS      = $(patsubst tests/%,build/tests/%,$(basename $(wildcard tests/test_*.c tests/test_*.cpp)))
 ASAN_TESTS = $(TESTS:build/tests/%=build/asan/%)
 FUZZERS    = $(patsubst tests/%.c,build/fuzz/%,$(wildcard tests/fuzz_*.c))
 
@@ -57,6 +57,15 @@ build/asan/%: tests/%.c $(wildcard tests/*.h) $(PARTS) smolq.h | build/.ready
 	@rm -f $@
 	$(CC) $(SANITIZE) -I. $< -o $@ -lm -lpthread
 
+# What rests on tests/cuda_shim.h is C++, as nvcc takes it.
+build/tests/%: tests/%.cpp $(wildcard tests/*.h) $(PARTS) smolq.h | build/.ready
+	@rm -f $@
+	$(CXX) $(subst gnu99,gnu++17,$(TESTFLAGS)) -I. $< -o $@ -lm -lpthread
+
+build/asan/%: tests/%.cpp $(wildcard tests/*.h) $(PARTS) smolq.h | build/.ready
+	@rm -f $@
+	$(CXX) $(subst gnu99,gnu++17,$(SANITIZE)) -I. $< -o $@ -lm -lpthread
+
 build/tests/test_cpu build/tests/test_cpu_tiles build/asan/test_cpu build/asan/test_cpu_tiles: smolq_cpu.c tests/test_cpu.c
 
 test-programs: $(TESTS)
@@ -91,7 +100,7 @@ fuzz: build/.ready
 
 lint: smolq.h
 	@sh tools/setup.sh lint
-	! grep -n -E '	| $$' src/*.[ch] smolq_cpu.c examples/*.[ch] tests/*.[ch] tests/*.sh tools/*.sh
+	! grep -n -E '	| $$' src/*.[ch] smolq_cpu.c examples/*.[ch] tests/*.[ch] tests/*.cpp tests/*.sh tools/*.sh
 	for f in tools/*.sh tests/*.sh; do sh -n $$f || exit 1; done
 	for cc in gcc clang; do for f in examples/*.c; do \
 	    $$cc -std=gnu11 -fsyntax-only -Wall -Wextra -Werror -I. -DSMOLQ_WITH_CPU $$f || exit 1; done; done
