@@ -1,6 +1,6 @@
 /* The CUDA shim: smolq_cuda.cu compiled as plain C++17 and run on the CPU, so that its kernels are proved where no GPU is.
  *
- *     g++ -std=gnu++17 -O2 -x c++ -DSMOLQ_CUDA_SHIM -I. -include tests/cuda_shim.h -c smolq_cuda.cu
+ *     g++ -std=gnu++17 -O2 -x c++ -Wno-unknown-pragmas -DSMOLQ_CUDA_SHIM -I. -include tests/cuda_shim.h -c smolq_cuda.cu
  *
  * Three parts, top to bottom.
  *
@@ -109,14 +109,16 @@ enum { POISON = 0xa5, CANARY = 0xc9, ZONE = 64, MAX_THREADS = 1024, MAX_DEVICES 
 /* ---- errors of kernels ---- */
 
 inline char error_text[1024];
-inline const char *kernel_name = "";
+inline const char *kernel_name; /* that runs; NULL: none */
 
 /* A kernel's mistake cannot be an error code: what follows it would be noise. */
 [[noreturn]] __attribute__((format(printf, 1, 2))) inline void die(const char *format, ...)
 {
     va_list args;
-    int n = snprintf(error_text, sizeof error_text, "cuda shim: %s, block (%u, %u, %u), thread (%u, %u, %u): ", kernel_name, blockIdx.x, blockIdx.y,
-                     blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z);
+    int n = snprintf(error_text, sizeof error_text, "cuda shim: ");
+    if (kernel_name)
+        n += snprintf(error_text + n, sizeof error_text / 2, "%.300s, block (%u, %u, %u), thread (%u, %u, %u): ", kernel_name, blockIdx.x, blockIdx.y,
+                      blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z);
     va_start(args, format);
     vsnprintf(error_text + n, sizeof error_text - (size_t)n, format, args);
     va_end(args);
@@ -408,7 +410,7 @@ inline size_t arena_used, static_used;
 inline std::vector<span> arrays;
 inline uint64_t block_serial;               /* of the block that runs: tells a site whether its array is laid out already */
 inline unsigned char *dynamic_array;
-inline size_t dynamic_bytes;
+inline size_t dynamic_bytes, shared_limit;  /* the limit is for static and dynamic arrays together */
 
 inline void zone(unsigned char *at)
 {
@@ -449,6 +451,7 @@ inline unsigned char *static_array(size_t bytes)
 {
     static_used += (bytes + 15) & ~(size_t)15;
     if (static_used > STATIC_LIMIT) die("%zu bytes of static shared memory, CUDA has %d", static_used, STATIC_LIMIT);
+    if (static_used + dynamic_bytes > shared_limit) die("%zu + %zu bytes of shared memory, allowed are %zu", static_used, dynamic_bytes, shared_limit);
     return new_array(bytes);
 }
 
@@ -514,7 +517,7 @@ inline void run_block()
 }
 
 /* Floating point as on the device, whatever the host program has set: nearest even, subnormals kept. */
-inline void run_grid(const char *name, dim3 grid, dim3 block, size_t shared, void (*body)(const void *), const void *args)
+inline void run_grid(const char *name, dim3 grid, dim3 block, size_t shared, size_t limit, void (*body)(const void *), const void *args)
 {
     std::fenv_t host;
     uint64_t n = (uint64_t)grid.x * grid.y * grid.z;
@@ -525,6 +528,7 @@ inline void run_grid(const char *name, dim3 grid, dim3 block, size_t shared, voi
     gridDim = grid;
     blockDim = block;
     dynamic_bytes = shared;
+    shared_limit = limit;
     B.n_threads = block.x * block.y * block.z;
     B.body = body;
     B.args = args;
@@ -535,6 +539,7 @@ inline void run_grid(const char *name, dim3 grid, dim3 block, size_t shared, voi
         blockIdx = { (unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y), (unsigned)(b / grid.x / grid.y) };
         run_block();
     }
+    kernel_name = nullptr;
     std::fesetenv(&host);
 }
 
@@ -790,6 +795,7 @@ inline void smolq__cuda_mma_s8_m8(int c[2], unsigned a, unsigned b, CUDA_SHIM_SI
     X(cudaErrorStreamCaptureUnmatched, 903, "capture was not initiated in this stream") \
     X(cudaErrorStreamCaptureUnjoined, 904, "capturing stream has unjoined work") \
     X(cudaErrorStreamCaptureImplicit, 906, "operation would make the legacy stream depend on a capturing blocking stream") \
+    X(cudaErrorStreamCaptureWrongThread, 908, "attempt to terminate a thread-local capture sequence from another thread") \
     X(cudaErrorUnknown, 999, "unknown error")
 #define CUDA_SHIM_ENUM(name, number, text) name = number,
 enum cudaError { CUDA_SHIM_ERRORS(CUDA_SHIM_ENUM) };
@@ -1079,12 +1085,32 @@ inline cudaError_t check_copy(void *to, const void *from, size_t n, cudaMemcpyKi
     return to && from && to_device == ((*kind & 1) != 0) && from_device == ((*kind & 2) != 0) ? cudaSuccess : cudaErrorInvalidValue;
 }
 
-inline void *heap_block(size_t bytes)
+/* Blocks of the heap are exact for AddressSanitizer; without it a canary behind each shows writes past its end when it is freed. */
+#ifdef CUDA_SHIM_ASAN
+enum { BEHIND = 0 };
+#else
+enum { BEHIND = ZONE };
+#endif
+
+inline void *new_block(std::map<uintptr_t, piece> &blocks, size_t bytes)
 {
     void *p;
-    if (posix_memalign(&p, 256, bytes)) return nullptr;
+    if (bytes > SIZE_MAX - BEHIND || posix_memalign(&p, 256, bytes + BEHIND)) return nullptr;
     memset(p, POISON, bytes);
+    memset((char *)p + bytes, CANARY, BEHIND);
+    blocks[(uintptr_t)p] = { bytes, current_device };
     return p;
+}
+
+inline void end_block(std::map<uintptr_t, piece> &blocks, std::map<uintptr_t, piece>::iterator block)
+{
+    unsigned char *p = (unsigned char *)block->first;
+    size_t bytes = block->second.bytes;
+    for (size_t i = 0; i < BEHIND; i++)
+        if (p[bytes + i] != CANARY) die("a block of %zu bytes was overrun by %zu or more", bytes, i + 1);
+    memset(p, POISON, bytes);
+    blocks.erase(block);
+    free(p);
 }
 
 /* ---- launches ---- */
@@ -1100,12 +1126,13 @@ inline cudaError_t launch(const char *name, void (*kernel)(P...), dim3 grid, dim
     if (!grid.x || !grid.y || !grid.z || grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535) return c.result(cudaErrorInvalidConfiguration);
     if (!block.x || !block.y || !block.z || block.x > 1024 || block.y > 1024 || block.z > 64) return c.result(cudaErrorInvalidConfiguration);
     if ((uint64_t)block.x * block.y * block.z > MAX_THREADS) return c.result(cudaErrorInvalidConfiguration);
-    auto limit = M.dynamic_limit.find((const void *)kernel);
-    if (shared > (limit == M.dynamic_limit.end() ? (size_t)STATIC_LIMIT : limit->second)) return c.result(cudaErrorInvalidValue);
+    auto raised = M.dynamic_limit.find((const void *)kernel);
+    if (shared > (raised == M.dynamic_limit.end() ? (size_t)STATIC_LIMIT : raised->second)) return c.result(cudaErrorInvalidValue);
+    size_t limit = raised == M.dynamic_limit.end() ? (size_t)STATIC_LIMIT : optin_shared();
     work w;
     call_of what(kernel, args...);
     w.kernel = [=] {
-        run_grid(name, grid, block, shared, [](const void *p) {
+        run_grid(name, grid, block, shared, limit, [](const void *p) {
             std::apply([](void (*f)(P...), const P &...a) { f(a...); }, *(const call_of *)p);
         }, &what);
     };
@@ -1259,9 +1286,8 @@ template <class T> inline cudaError_t cudaMalloc(T **p, size_t bytes)
     *p = nullptr;
     if (bytes == 0) return cudaSuccess;
     if (M.used[current_device] > M.memory || bytes > M.memory - M.used[current_device]) return c.result(cudaErrorMemoryAllocation);
-    block = heap_block(bytes);
+    block = new_block(M.heap, bytes);
     if (!block) return c.result(cudaErrorMemoryAllocation);
-    M.heap[(uintptr_t)block] = { bytes, current_device };
     M.used[current_device] += bytes;
     M.now += bytes;
     if (M.now > M.peak) M.peak = M.now;
@@ -1281,9 +1307,7 @@ inline cudaError_t cudaFree(void *p)
     run_device(found->second.device, true);
     M.used[found->second.device] -= found->second.bytes;
     M.now -= found->second.bytes;
-    memset(p, POISON, found->second.bytes);
-    M.heap.erase(found);
-    free(p);
+    end_block(M.heap, found);
     return c.error;
 }
 
@@ -1296,9 +1320,8 @@ template <class T> inline cudaError_t cudaHostAlloc(T **p, size_t bytes, unsigne
     if (breaks_capture(current_device)) return c.result(cudaErrorStreamCaptureUnsupported);
     *p = nullptr;
     if (bytes == 0) return cudaSuccess;
-    block = heap_block(bytes);
+    block = new_block(M.pinned, bytes);
     if (!block) return c.result(cudaErrorMemoryAllocation);
-    M.pinned[(uintptr_t)block] = { bytes, current_device };
     M.pinned_bytes += bytes;
     *p = (T *)block;
     return cudaSuccess;
@@ -1316,9 +1339,7 @@ inline cudaError_t cudaFreeHost(void *p)
     if (!c.error && breaks_capture(current_device)) return c.result(cudaErrorStreamCaptureUnsupported);
     run_device(found->second.device, true);
     M.pinned_bytes -= found->second.bytes;
-    memset(p, POISON, found->second.bytes);
-    M.pinned.erase(found);
-    free(p);
+    end_block(M.pinned, found);
     return c.error;
 }
 
@@ -1563,6 +1584,7 @@ inline cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
     if (!s) return c.result(cudaErrorInvalidResourceHandle);
     if (!s->into || s->into->origin != s.get()) return c.result(cudaErrorStreamCaptureUnmatched);
     std::shared_ptr<capture> g = s->into;
+    if (g->mode != cudaStreamCaptureModeRelaxed && g->thread != std::this_thread::get_id()) return c.result(cudaErrorStreamCaptureWrongThread);
     std::vector<bool> joined(g->nodes.size());
     std::vector<size_t> todo = s->front;
     bool all_joined = true;
@@ -1606,6 +1628,13 @@ inline cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
     if (!M.execs.count(exec)) return c.result(cudaErrorInvalidValue);
     w.what = work::GRAPH;
     w.graph = exec->nodes;
+    auto s = stream_of(stream);
+    if (s && !s->into)
+        for (const node &n : w.graph->nodes) {
+            auto uses = [&](const node &other) { return touches(other.what, (const unsigned char *)n.what.to, n.what.bytes); };
+            bool to_host = n.what.what == work::COPY && n.what.bytes && !is_device_range(n.what.to, n.what.bytes);
+            if (to_host && std::count_if(w.graph->nodes.begin(), w.graph->nodes.end(), uses) == 1) poison_destination(n.what.to, n.what.bytes);
+        }
     return c.result(put(stream, std::move(w), true));
 }
 
