@@ -2263,11 +2263,18 @@ static smolq_result smolq__cuda_run_ops(smolq__cuda_walk *k, uint32_t op, uint32
 
 /* ---- logits: the operations that write them come last, and go by rows that have room on the device ---- */
 
+static int smolq__cuda_touches_logits(const smolq_op *op)
+{
+    int32_t i;
+    for (i = 0; i < op->n_parts; i++)
+        if (op->part[i].out == SMOLQ_BUF_LOGITS) return 1;
+    return op->n_parts == 0 && op->in == SMOLQ_BUF_LOGITS;
+}
+
 static uint32_t smolq__cuda_first_of_logits(const smolq_run *run)
 {
-    uint32_t op;
-    for (op = run->op; op < run->end_op; op++)
-        if (run->program->ops[op].in == SMOLQ_BUF_LOGITS || (run->program->ops[op].n_parts && run->program->ops[op].part[0].out == SMOLQ_BUF_LOGITS)) break;
+    uint32_t op = run->op;
+    while (op < run->end_op && !smolq__cuda_touches_logits(&run->program->ops[op])) op++;
     return op;
 }
 

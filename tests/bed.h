@@ -308,6 +308,7 @@ static void products_of_parts(void)
         }
         add_float_buffer(b, SMOLQ_BUF_NORMED, n_cols);
         b->run.n_out = (n_tokens + 1) / 2;
+        b->program.n_vocab = w[2]->n_rows;
         for (t = 0; t < b->run.n_out; t++) b->logits[t] = (float *)(void *)add_region(b, (size_t)w[2]->n_rows * 4, 0);
         for (i = 32; i <= 256; i *= 8)
             if (groups & i) {

@@ -23,7 +23,7 @@ static void run_on_devices(bed *b, const char *name, int32_t numeric)
     smolq_kv_layer layer = b->layer;
     const smolq_kv_layer *kv[N_ROWS];
     smolq_run run;
-    uint8_t *there[N_REGIONS];
+    uint8_t *there[N_REGIONS]; /* on the device; NULL: the host's */
     uint64_t before = cuda_shim_bytes(), planned = memory->load_bytes(state, &b->program, 0);
     int order = (int)(n_beds % 3), pauses = (int)(n_beds >> 1 & 1), times = n_beds % 8 == 1 ? 3 : 1, i, round, turns = 0;
     size_t at;
@@ -34,14 +34,14 @@ static void run_on_devices(bed *b, const char *name, int32_t numeric)
     run.kv = kv;
     for (i = 0; i < run.n_rows; i++) kv[i] = &layer;
     for (i = 0; i < b->n_regions; i++) {
+        uint8_t **pointer = b->layer.k == b->region[i].p ? &layer.k : b->layer.v == b->region[i].p ? &layer.v : NULL;
         int32_t k;
-        there[i] = NULL;
-        if (!b->region[i].before) continue;
-        REQUIRE(memory->alloc(state, b->region[i].bytes, &there[i], &err) == SMOLQ_OK, "%s: %s", name, err.text);
         for (k = 0; k < SMOLQ_BUF_COUNT; k++)
-            if (b->run.buffer[k] == b->region[i].p && !smolq_is_host_buffer(k)) run.buffer[k] = there[i];
-        if (b->layer.k == b->region[i].p) layer.k = there[i];
-        if (b->layer.v == b->region[i].p) layer.v = there[i];
+            if (b->run.buffer[k] == b->region[i].p && !smolq_is_host_buffer(k)) pointer = &run.buffer[k];
+        there[i] = NULL;
+        if (!pointer) continue;
+        REQUIRE(memory->alloc(state, b->region[i].bytes, &there[i], &err) == SMOLQ_OK, "%s: %s", name, err.text);
+        *pointer = there[i];
     }
     REQUIRE(memory->alloc(state, backend->scratch(state, &b->program, run.n_rows), &run.scratch, &err) == SMOLQ_OK, "%s: %s", name, err.text);
     cuda_shim_order(order == 0 ? CUDA_SHIM_FORWARD : order == 1 ? CUDA_SHIM_REVERSE : CUDA_SHIM_RANDOM, n_beds);
@@ -63,9 +63,8 @@ static void run_on_devices(bed *b, const char *name, int32_t numeric)
         CHECK(!run.numeric == !numeric, "%s: flags %d, expected %d", name, (int)run.numeric, (int)numeric);
         for (i = 0; i < b->n_regions && !numeric; i++) {
             region *r = &b->region[i];
-            if (!there[i]) continue;
-            CHECK(memory->copy(state, r->p, there[i], r->bytes, &err) == SMOLQ_OK, "%s: %s", name, err.text);
-            if (memcmp(r->p, r->expected, r->bytes) == 0) continue;
+            if (there[i]) CHECK(memory->copy(state, r->p, there[i], r->bytes, &err) == SMOLQ_OK, "%s: %s", name, err.text);
+            if (!r->before || memcmp(r->p, r->expected, r->bytes) == 0) continue;
             for (at = 0; r->p[at] == r->expected[at]; at++) {}
             CHECK(0, "%s: %s, run %d: byte %d of region %d (%d bytes) is %02x, expected %02x (SMOLQ_SEED=%llu)", name, orders[order], round, (int)at, i, (int)r->bytes, r->p[at], r->expected[at],
                   (unsigned long long)rotation());
