@@ -448,13 +448,14 @@ typedef struct smolq__pause {
     const smolq_eval_options *options;
     int64_t deadline; /* 0: none */
     int32_t cancelled;
+    int32_t asked;    /* in this step: the first piece of work is always done, or a step that begins slowly would never get anywhere */
 } smolq__pause;
 
 static int smolq__should_pause(void *user)
 {
     smolq__pause *pause = (smolq__pause *)user;
     if (pause->options->cancel && pause->options->cancel(pause->options->user)) pause->cancelled = 1;
-    return pause->cancelled || (pause->deadline && smolq__now_us() >= pause->deadline);
+    return pause->cancelled || (pause->deadline && pause->asked++ > 0 && smolq__now_us() >= pause->deadline);
 }
 
 static int smolq__finite_logits(const smolq_run *run)
@@ -501,7 +502,7 @@ SMOLQ_API smolq_result smolq_eval_step(smolq_evaluation *e, int64_t budget_us, s
     if (!e || !e->active) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_eval_step: no evaluation was begun, or it has ended");
     pause.options = &e->options;
     pause.deadline = budget_us > 0 ? smolq__now_us() + budget_us : 0;
-    pause.cancelled = 0;
+    pause.cancelled = pause.asked = 0;
     {
         SMOLQ__FP_STATE saved = smolq__fp_enter();
         result = smolq__eval_work(e, &pause, err);
