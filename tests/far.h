@@ -7,7 +7,7 @@
  * can be short of memory, and can fail any one call, after it has done the half or all of the work.  Broken promises of the caller end the program.
  *
  * near_backend() is the reference backend with a scratch and with acquire and release: for the layers that stay on the host.
- * Include it after smolq.h with SMOLQ_IMPLEMENTATION. */
+ * Include it after smolq.h with SMOLQ_BACKEND or SMOLQ_IMPLEMENTATION. */
 #ifndef SMOLQ_FAR_H
 #define SMOLQ_FAR_H
 #include <stdio.h>
