@@ -159,7 +159,8 @@ SMOLQ_INLINE int32_t smolq_is_host_buffer(int32_t buffer)
 typedef struct smolq_backend_memory {
     /* Bytes of device memory, to the byte, that load takes for the operations [first_op, n_ops). */
     uint64_t     (*load_bytes)(void *state, const smolq_program *program, int32_t first_op);
-    /* Copies their weights, biases and norms to the device, in what layout it likes.  progress gets the fraction done, nonzero from it gives up; may be NULL. */
+    /* Copies their weights, biases and norms to the device, in what layout it likes.  One smolq_tensor that several operations name is one tensor; several may share
+     * bytes.  progress gets the fraction done, nonzero from it gives up with SMOLQ_E_CANCELLED; may be NULL. */
     smolq_result (*load)(void *state, const smolq_program *program, int32_t first_op, smolq_progress_fn progress, void *user, void **loaded, smolq_error *err);
     void         (*unload)(void *state, void *loaded);
     uint64_t     (*available)(void *state);                                              /* bytes of device memory that are free now */

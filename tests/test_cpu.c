@@ -15,6 +15,9 @@
 #include "bed.h"
 #include <dirent.h>
 #include <pthread.h>
+#ifndef _WIN32
+#  include "far.h"
+#endif
 
 /* ---- the devices: every instruction set that is here, with one, two and three threads ---- */
 
@@ -321,6 +324,38 @@ static void the_reference_through_the_device(void)
     smolq_device_close(device);
     free(f.file);
 }
+
+#ifdef _WIN32
+static void beside_another_device(void) { SKIP("tests/far.h needs mmap"); }
+#else
+/* The first layers here, the rest on a device with memory of its own. */
+static void beside_another_device(void)
+{
+    fixture f;
+    int32_t host;
+    REQUIRE(set_up(&f), "%s", f.err.text);
+    for (host = 1; host <= 2; host++) {
+        smolq_device_options device;
+        smolq_open_options options;
+        smolq_model *model = NULL;
+        memset(&device, 0, sizeof device);
+        memset(&options, 0, sizeof options);
+        device.n_threads = 2;
+        options.backend = far_backend();
+        options.host_backend = smolq_backend_cpu();
+        options.host_layers = host;
+        options.device_options = &device;
+        options.sources = &f.source;
+        options.n_sources = 1;
+        smolq_open(NULL, &options, &model, &f.err);
+        CHECK(model && smolq_model_info(model)->exact, "%s", f.err.text);
+        CHECK(model && hash_of(model, 0, 7, FEW, &f.err) == f.expected, "%d layers on the host give other bits %s", (int)host, f.err.text);
+        smolq_close(model);
+        CHECK(far.used == 0 && far.n_open == 0 && far.n_taken == 0, "%d layers on the host: something is left on the device", (int)host);
+    }
+    free(f.file);
+}
+#endif
 
 #if defined(__x86_64__) || defined(__aarch64__)
 #if defined(__x86_64__) /* mxcsr */
@@ -666,6 +701,7 @@ int main(int argc, char **argv)
         { "glu", gates },
         { "embedding, router, experts' sum, cap", the_rest },
         { "isa ref is the reference", the_reference_through_the_device },
+        { "the first layers of a model on another device, with threads", beside_another_device },
         { "float settings of the host", float_settings },
         { "threads of the host", threads_of_the_host },
         { "threads that wait for a device", threads_that_wait },
