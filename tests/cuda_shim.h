@@ -668,16 +668,13 @@ inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __clz(int x) { return x ? __builtin_clz((unsigned)x) : 32; }
 inline int __ffs(int x) { return __builtin_ffs(x); }
 
-/* Byte i of the result: byte s of the eight of b:a, s the low three bits of nibble i of the selector; its fourth bit: the sign eight times. */
+/* Byte i of the result: byte s of the eight of b:a, s the low three bits of nibble i of the selector.  nvcc clears the fourth bit, which
+ * PTX's prmt would take for "the sign eight times". */
 inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector)
 {
     uint64_t both = (uint64_t)b << 32 | a;
     unsigned r = 0;
-    for (int i = 0; i < 4; i++) {
-        unsigned s = selector >> 4 * i & 15u, byte = (unsigned)(both >> 8 * (s & 7)) & 255u;
-        if (s & 8) byte = byte & 128u ? 255u : 0u;
-        r |= byte << 8 * i;
-    }
+    for (int i = 0; i < 4; i++) r |= ((unsigned)(both >> 8 * (selector >> 4 * i & 7u)) & 255u) << 8 * i;
     return r;
 }
 inline unsigned __vsub4(unsigned a, unsigned b)

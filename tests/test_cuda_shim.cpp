@@ -147,7 +147,12 @@ static void a_missing_barrier_changes_the_results(void)
     }
 }
 
-static __global__ void order_kernel(int *next, int *order) { order[atomicAdd(next, 1)] = (int)(blockIdx.x * blockDim.x + threadIdx.x); }
+/* Behind a barrier the order begins anew. */
+static __global__ void order_kernel(int *next, int *order)
+{
+    __syncthreads();
+    order[atomicAdd(next, 1)] = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+}
 
 static void blocks_and_threads_run_in_the_order_asked_for(void)
 {
@@ -171,11 +176,16 @@ static void blocks_and_threads_run_in_the_order_asked_for(void)
     }
 }
 
-static __device__ void large_arrays(int *y) /* 49152 bytes, which is all that is allowed; the caller has an array too */
+static __device__ void large_array(int *y) /* of 49152 bytes, which is all that is allowed; the caller has one too */
+{
+    SMOLQ__CUDA_SHARED(int, large, 12288);
+    y[0] = large[0];
+}
+
+static __device__ void half_array(int *y)
 {
     SMOLQ__CUDA_SHARED(int, half, 6144);
-    SMOLQ__CUDA_SHARED(int, other_half, 6144);
-    y[0] = half[0] + other_half[0];
+    y[0] = half[0];
 }
 
 /* Half of a warp at one place, half at another: each branch is what a test wants to go wrong. */
@@ -204,7 +214,8 @@ static __global__ void wrong_kernel(int how, int *y)
     case 10: y[0] = (int)smolq__cuda_load16((char *)y + 4).x; break;
     case 11: smolq__cuda_cp_async16(y, y); break;
     case 12: smolq__cuda_cp_async16((char *)box + 8, y); break;
-    case 13: large_arrays(y); break;
+    case 13: large_array(y); break;
+    case 14: half_array(y); break;
     }
 }
 
@@ -212,7 +223,7 @@ static int wrong_how, wrong_threads;
 static void run_wrong(void)
 {
     device<int> y(16);
-    SMOLQ__CUDA_LAUNCH(wrong_kernel, 1, wrong_threads, 10 * sizeof(int), 0, wrong_how, y.p);
+    SMOLQ__CUDA_LAUNCH(wrong_kernel, 1, wrong_threads, wrong_how == 14 ? 30000 : 10 * sizeof(int), 0, wrong_how, y.p);
     cudaDeviceSynchronize();
 }
 
@@ -233,7 +244,8 @@ static void kernels_that_do_wrong_are_stopped(void)
         { 10, 32, "load of 16 bytes at 4", "no multiple of 16", NULL },
         { 11, 32, "cp.async to global memory", "not in shared memory", NULL },
         { 12, 32, "cp.async to 8", "not both multiples of 16", NULL },
-        { 13, 32, "too much shared memory", "bytes of static shared memory, CUDA has 49152", NULL },
+        { 13, 32, "too many static arrays", "bytes of static shared memory, CUDA has 49152", NULL },
+        { 14, 32, "too much shared memory in all", "24624 + 30000 bytes of shared memory, allowed are 49152", NULL },
     };
     cuda_shim_reset();
     for (const auto &row : rows)
@@ -338,7 +350,7 @@ static void integer_and_float_intrinsics(void)
     CHECK(__dp4a((int)0x80ff017f, (int)0x80027f7f, 3) == 16384 - 2 + 127 + 16129 + 3, "signed dp4a");
     CHECK(__dp4a(0x80ff017fu, 0x80027f7fu, 3u) == 16384u + 510 + 127 + 16129 + 3, "unsigned dp4a");
     CHECK(__byte_perm(0x33221100u, 0x77665544u, 0x7250u) == 0x77225500u, "byte_perm");
-    CHECK(__byte_perm(0x00008000u, 0, 0x0098u) == 0x0000ff00u, "byte_perm with signs: %08x", __byte_perm(0x00008000u, 0, 0x0098u));
+    CHECK(__byte_perm(0x33221100u, 0x77665544u, 0xffffba98u) == 0x33221100u, "byte_perm, a selector's fourth bits mean nothing");
     CHECK(__vsub4(0x00100580u, 0x0120047fu) == 0xfff00101u, "vsub4");
     CHECK(__vcmpeq4(0x01020304u, 0x01000305u) == 0xff00ff00u, "vcmpeq4");
     CHECK(__popc(0xf0f0u) == 8 && __clz(1) == 31 && __clz(0) == 32 && __clz(-1) == 0 && __ffs(8) == 4 && __ffs(0) == 0, "popc, clz, ffs");
