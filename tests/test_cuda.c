@@ -1,12 +1,13 @@
 /* smolq_cuda.cu has the bits of the reference backend, and keeps the promises of a device: on the shim of tests/cuda_shim.h, so without a GPU.
  *
  * Each operation alone, as a program of one step through both backends: tests/bed.h.  Blocks and threads run forward, in reverse and in random order in turn, half of the beds with pauses; some
- * run three times, so that a graph is captured and replayed.
+ * run three times, so that a graph is captured and replayed.  Then whole forwards (tests/whole.h), and what a device promises beside the bits: exact plans, errors for all that can fail.
  *
  * SMOLQ_LONG=1 takes the full products; SMOLQ_SEED or the day chooses random numbers. */
 #define SMOLQ_IMPLEMENTATION
 #include "smolq.h"
 #include "bed.h"
+#include "whole.h"
 #include "cuda_shim.h"
 
 static smolq_device *device;
@@ -77,6 +78,358 @@ static void run_on_devices(bed *b, const char *name, int32_t numeric)
     CHECK(cuda_shim_bytes() == before, "%s: %llu bytes of device memory are left behind", name, (unsigned long long)(cuda_shim_bytes() - before));
 }
 
+/* ---- whole forwards: tests/whole.h ---- */
+
+static void whole(const char *name, const char *path, const smolq_source *source, uint64_t turn)
+{
+    static const int32_t batches[] = { 7, 512, 1 };
+    smolq_error err = { 0, "" };
+    smolq_model *ref = open_on(NULL, path, source, &err), *model = open_on(device, path, source, &err);
+    int32_t kv = (int32_t)(turn % 3) + 1;
+    uint64_t expected, hash;
+    int i;
+    REQUIRE(ref && model, "%s: %s", name, err.text);
+    CHECK(smolq_model_info(model)->exact, "%s: exact=no", name);
+    if (kv == SMOLQ_KV_Q8_0 && smolq_model_info(ref)->head_dim % 32) kv = SMOLQ_KV_F32;
+    expected = hash_of(ref, kv, 0, N_PROMPT, &err);
+    CHECK(expected != 0, "%s: %s", name, err.text);
+    EACH_OF(i, batches) {
+        if (!is_long() && (turn / 3 + (uint64_t)i) % 3 != 0) continue;
+        cuda_shim_order((int)(turn / 9 % 3), turn);
+        hash = hash_of(model, kv, batches[i], N_PROMPT, &err);
+        CHECK(hash == expected, "%s, batch %d, KV type %d: hash %016llx, expected %016llx %s", name, (int)batches[i], (int)kv, (unsigned long long)hash, (unsigned long long)expected,
+              hash ? "" : err.text);
+    }
+    smolq_close(model);
+    smolq_close(ref);
+}
+
+/* ---- the device beside the bits ---- */
+
+static smolq_device *open_device(int32_t ordinal, smolq_error *err)
+{
+    smolq_device_options options;
+    smolq_device *opened = NULL;
+    memset(&options, 0, sizeof options);
+    options.ordinal = ordinal;
+    smolq_device_open(smolq_backend_cuda(), &options, &opened, err);
+    return opened;
+}
+
+static void machines_without(void)
+{
+    static const struct { int devices, sm; int32_t ordinal; int code; const char *says; } cases[] = {
+        { -1, 90, 0, SMOLQ_E_DEVICE, "no GPU" },    { -2, 90, 0, SMOLQ_E_DEVICE, "driver" },          { 0, 90, 0, SMOLQ_E_DEVICE, "no GPU" }, { 2, 90, 2, SMOLQ_E_ARGUMENT, "0..1" },
+        { 1, 90, -1, SMOLQ_E_ARGUMENT, "ordinal" }, { 1, 70, 0, SMOLQ_E_UNSUPPORTED, "sm_75 or later" },
+    };
+    int i;
+    EACH_OF(i, cases) {
+        smolq_error err = { 0, "" };
+        smolq_device *opened;
+        cuda_shim_devices(cases[i].devices);
+        cuda_shim_sm(cases[i].sm, 4);
+        opened = open_device(cases[i].ordinal, &err);
+        CHECK(!opened && err.code == cases[i].code && strstr(err.text, cases[i].says), "case %d: %d, %s", i, (int)err.code, err.text);
+        smolq_device_close(opened);
+    }
+    cuda_shim_reset();
+}
+
+/* What is told before is what is taken, and evaluation takes nothing. */
+static void plans(void)
+{
+    fixture f;
+    smolq_memory plan;
+    smolq_model *model;
+    smolq_context *context;
+    uint64_t before = cuda_shim_bytes(), loaded;
+    REQUIRE(set_up(&f), "%s", f.err.text);
+    model = open_on(device, NULL, &f.source, &f.err);
+    REQUIRE(model != NULL, "%s", f.err.text);
+    loaded = cuda_shim_bytes();
+    CHECK(loaded - before == smolq_model_info(model)->device_bytes, "%llu bytes of weights, %llu told", (unsigned long long)(loaded - before), (unsigned long long)smolq_model_info(model)->device_bytes);
+    context = open_context(model, 0, 0, &f.err);
+    REQUIRE(context != NULL, "%s", f.err.text);
+    {
+        smolq_context_options options;
+        memset(&options, 0, sizeof options);
+        options.n_ctx = N_PROMPT + N_MORE + 5;
+        CHECK(smolq_plan(model, &options, &plan, &f.err) == SMOLQ_OK && plan.device_bytes == cuda_shim_bytes() - loaded, "a context of %llu bytes, %llu planned",
+              (unsigned long long)(cuda_shim_bytes() - loaded), (unsigned long long)plan.device_bytes);
+    }
+    cuda_shim_reset();
+    loaded = cuda_shim_bytes();
+    CHECK(hash_in(context, smolq_model_info(model)->n_vocab, FEW, NULL, &f.err) == f.expected, "other bits %s", f.err.text);
+    CHECK(cuda_shim_peak() <= loaded, "evaluation takes %llu bytes", (unsigned long long)(cuda_shim_peak() - loaded));
+    smolq_context_close(context);
+    smolq_close(model);
+    CHECK(cuda_shim_bytes() == before, "%llu bytes are left", (unsigned long long)(cuda_shim_bytes() - before));
+    free(f.file);
+}
+
+/* Too little memory for the weights, for a context: an error, and what is there goes on. */
+static void short_of_memory(void)
+{
+    fixture f;
+    smolq_open_options options;
+    smolq_model *model, *other = NULL;
+    smolq_context *context, *second;
+    REQUIRE(set_up(&f), "%s", f.err.text);
+    model = open_on(device, NULL, &f.source, &f.err);
+    context = model ? open_context(model, 0, 0, &f.err) : NULL;
+    REQUIRE(context != NULL, "%s", f.err.text);
+    cuda_shim_memory(cuda_shim_bytes() + 1000);
+    second = open_context(model, 0, 0, &f.err);
+    CHECK(!second && f.err.code == SMOLQ_E_MEMORY, "a second context: %d, %s", (int)f.err.code, f.err.text);
+    memset(&options, 0, sizeof options);
+    options.device = device;
+    options.sources = &f.source;
+    options.n_sources = 1;
+    options.host_layers = -1;
+    smolq_open(NULL, &options, &other, &f.err);
+    CHECK(!other && f.err.code == SMOLQ_E_MEMORY, "a second model: %d, %s", (int)f.err.code, f.err.text);
+    CHECK(hash_in(context, smolq_model_info(model)->n_vocab, FEW, NULL, &f.err) == f.expected, "the first context has other bits %s", f.err.text);
+    cuda_shim_reset();
+    smolq_context_close(context);
+    smolq_close(model);
+    free(f.file);
+}
+
+/* Open, evaluate, close, and any one call of the runtime fails: an error or the right bits, nothing left, and the next try works. */
+static void calls_that_fail(void)
+{
+    fixture f;
+    uint64_t bytes = cuda_shim_bytes(), pinned = cuda_shim_pinned(), calls, n, step;
+    int objects = cuda_shim_objects(), errors = 0;
+    REQUIRE(set_up(&f), "%s", f.err.text);
+    cuda_shim_reset();
+    for (n = 0, calls = 1, step = 1; n <= calls; n += step) { /* n 0: none fails */
+        smolq_error err = { 0, "" };
+        smolq_device *opened;
+        smolq_model *model = NULL;
+        uint64_t hash = 0;
+        cuda_shim_reset();
+        cuda_shim_fail((int)n);
+        opened = open_device(0, &err);
+        if (opened) model = open_on(opened, NULL, &f.source, &err);
+        if (model) hash = hash_of(model, 0, 0, FEW, &err);
+        smolq_close(model);
+        smolq_device_close(opened);
+        if (n == 0) {
+            calls = cuda_shim_calls();
+            step = is_long() || calls < 400 ? 1 : calls / 400;
+        }
+        CHECK(hash == f.expected || (hash == 0 && err.code == SMOLQ_E_DEVICE && err.text[0]), "call %d fails: hash %016llx, %d, %s", (int)n, (unsigned long long)hash, (int)err.code, err.text);
+        CHECK(cuda_shim_bytes() == bytes && cuda_shim_pinned() == pinned && cuda_shim_objects() == objects, "call %d fails: %d bytes, %d pinned, %d objects are left", (int)n,
+              (int)(cuda_shim_bytes() - bytes), (int)(cuda_shim_pinned() - pinned), cuda_shim_objects() - objects);
+        errors += hash == 0;
+    }
+    cuda_shim_reset();
+    CHECK(errors > 20, "only %d errors", errors);
+    free(f.file);
+}
+
+/* The GPU falls off the bus in the middle of it all: errors from then on, and closing is quiet. */
+static void a_device_that_is_lost(void)
+{
+    fixture f;
+    int n;
+    REQUIRE(set_up(&f), "%s", f.err.text);
+    for (n = 1; n < 200; n += 40) {
+        smolq_error err = { 0, "" };
+        smolq_device *opened = open_device(0, &err);
+        smolq_model *model = opened ? open_on(opened, NULL, &f.source, &err) : NULL;
+        smolq_context *context = model ? open_context(model, 0, 0, &err) : NULL;
+        REQUIRE(context != NULL, "%s", err.text);
+        cuda_shim_lose(n);
+        CHECK(hash_in(context, smolq_model_info(model)->n_vocab, FEW, NULL, &err) == 0 && err.code == SMOLQ_E_DEVICE, "call %d: %d, %s", n, (int)err.code, err.text);
+        CHECK(hash_in(context, smolq_model_info(model)->n_vocab, FEW, NULL, &err) == 0 && err.code == SMOLQ_E_DEVICE && strstr(err.text, "failed before"), "after call %d: %d, %s", n, (int)err.code,
+              err.text);
+        smolq_context_close(context);
+        smolq_close(model);
+        smolq_device_close(opened);
+        cuda_shim_reset();
+    }
+    free(f.file);
+}
+
+/* Two devices, two models, two contexts each, token by token in turn: each has its own bits, and its own graphs. */
+static void several_at_once(void)
+{
+    fixture f;
+    smolq_device *opened[2] = { NULL, NULL };
+    smolq_model *model[2];
+    smolq_context *context[4];
+    float *logits;
+    int32_t ids[24], n_vocab;
+    int i, at;
+    REQUIRE(set_up(&f), "%s", f.err.text);
+    cuda_shim_devices(2);
+    for (i = 0; i < 2; i++) {
+        opened[i] = open_device(i, &f.err);
+        model[i] = opened[i] ? open_on(opened[i], NULL, &f.source, &f.err) : NULL;
+        REQUIRE(model[i] != NULL, "%s", f.err.text);
+    }
+    n_vocab = smolq_model_info(model[0])->n_vocab;
+    logits = (float *)malloc((size_t)n_vocab * 4 * sizeof *logits);
+    if (!logits) abort();
+    for (i = 0; i < 4; i++) context[i] = open_context(model[i / 2], i % 2 ? SMOLQ_KV_Q8_0 : SMOLQ_KV_F16, 0, &f.err);
+    model_ids(ids, 24, n_vocab, 3);
+    for (at = 0; at < 24; at++) {
+        for (i = 0; i < 4; i++) {
+            smolq_eval_item item = { context[i], ids + at, 1, SMOLQ_LOGITS_LAST, logits + (size_t)i * (size_t)n_vocab };
+            CHECK(smolq_eval(&item, 1, NULL, &f.err) == SMOLQ_OK, "%s", f.err.text);
+        }
+        for (i = 0; i < 2; i++)
+            CHECK(memcmp(logits + (size_t)i * (size_t)n_vocab, logits + (size_t)(i + 2) * (size_t)n_vocab, (size_t)n_vocab * 4) == 0, "token %d: context %d differs on the second device", at, i);
+    }
+    for (i = 0; i < 4; i++) smolq_context_close(context[i]);
+    for (i = 0; i < 2; i++) CHECK(hash_of(model[i], 0, 0, FEW, &f.err) == f.expected, "device %d has other bits %s", i, f.err.text);
+    for (i = 0; i < 2; i++) {
+        smolq_close(model[i]);
+        smolq_device_close(opened[i]);
+    }
+    cuda_shim_devices(1);
+    free(logits);
+    free(f.file);
+}
+
+/* Contexts of two KV types in one batch. */
+static void contexts_in_one_batch(void)
+{
+    fixture f;
+    int32_t ids[12], n_vocab;
+    float *logits[2];
+    int d, i;
+    REQUIRE(set_up(&f), "%s", f.err.text);
+    for (d = 0; d < 2; d++) {
+        smolq_model *model = open_on(d ? device : NULL, NULL, &f.source, &f.err);
+        smolq_eval_item items[3];
+        smolq_context *context[3];
+        REQUIRE(model != NULL, "%s", f.err.text);
+        n_vocab = smolq_model_info(model)->n_vocab;
+        model_ids(ids, 12, n_vocab, 5);
+        logits[d] = (float *)malloc((size_t)n_vocab * 3 * sizeof *logits[d]);
+        if (!logits[d]) abort();
+        for (i = 0; i < 3; i++) {
+            smolq_eval_item item = { context[i] = open_context(model, i + 1, 0, &f.err), ids, 4 * i + 3, SMOLQ_LOGITS_LAST, logits[d] + (size_t)i * (size_t)n_vocab };
+            items[i] = item;
+        }
+        CHECK(smolq_eval(items, 3, NULL, &f.err) == SMOLQ_OK, "%s", f.err.text);
+        for (i = 0; i < 3; i++) {
+            items[i].n_tokens = 1;
+            smolq_context_truncate(context[i], 2, NULL);
+        }
+        CHECK(smolq_eval(items, 3, NULL, &f.err) == SMOLQ_OK, "%s", f.err.text);
+        for (i = 0; i < 3; i++) smolq_context_close(context[i]);
+        smolq_close(model);
+    }
+    CHECK(memcmp(logits[0], logits[1], (size_t)n_vocab * 12) == 0, "logits differ");
+    free(logits[0]);
+    free(logits[1]);
+    free(f.file);
+}
+
+/* A batch in slices, and one that is cancelled in the middle. */
+static int cancel_later(void *user) { return ++*(int *)user > 3; }
+static void slices(void)
+{
+    fixture f;
+    smolq_model *model;
+    smolq_context *context;
+    int32_t ids[FEW];
+    smolq_evaluation e;
+    smolq_eval_options options;
+    smolq_result result;
+    float *logits[2];
+    int round, steps = 0, asked = 0;
+    REQUIRE(set_up(&f), "%s", f.err.text);
+    model = open_on(device, NULL, &f.source, &f.err);
+    context = model ? open_context(model, 0, 0, &f.err) : NULL;
+    REQUIRE(context != NULL, "%s", f.err.text);
+    model_ids(ids, FEW, smolq_model_info(model)->n_vocab, 9);
+    for (round = 0; round < 2; round++) {
+        smolq_eval_item item = { context, ids, FEW, SMOLQ_LOGITS_LAST, NULL };
+        item.logits = logits[round] = (float *)calloc((size_t)smolq_model_info(model)->n_vocab, sizeof *logits[round]);
+        if (!item.logits) abort();
+        memset(&e, 0, sizeof e);
+        result = smolq_eval_begin(&e, &item, 1, NULL, &f.err);
+        CHECK(result == SMOLQ_OK, "%s", f.err.text);
+        while ((result = smolq_eval_step(&e, round ? 1 : 0, &f.err)) == SMOLQ_MORE && steps++ < 100) {}
+        CHECK(result == SMOLQ_OK, "%s", f.err.text);
+        smolq_context_truncate(context, 0, NULL);
+    }
+    CHECK(memcmp(logits[0], logits[1], (size_t)smolq_model_info(model)->n_vocab * 4) == 0, "slices give other bits");
+    memset(&options, 0, sizeof options);
+    options.cancel = cancel_later;
+    options.user = &asked;
+    CHECK(hash_in(context, smolq_model_info(model)->n_vocab, FEW, &options, &f.err) == 0 && f.err.code == SMOLQ_E_CANCELLED, "%d, %s", (int)f.err.code, f.err.text);
+    CHECK(hash_in(context, smolq_model_info(model)->n_vocab, FEW, NULL, &f.err) == f.expected, "other bits after it was cancelled %s", f.err.text);
+    smolq_context_close(context);
+    smolq_close(model);
+    free(logits[0]);
+    free(logits[1]);
+    free(f.file);
+}
+
+/* A load that is given up; an evaluation while the device is taken. */
+static int give_up(void *user, float done)
+{
+    (void)user;
+    return done > 0.3f;
+}
+static void refusals(void)
+{
+    fixture f;
+    smolq_open_options options;
+    smolq_model *model = NULL;
+    uint64_t before = cuda_shim_bytes(), pinned = cuda_shim_pinned();
+    smolq_eval_options no_wait;
+    smolq_context *context;
+    REQUIRE(set_up(&f), "%s", f.err.text);
+    memset(&options, 0, sizeof options);
+    options.device = device;
+    options.sources = &f.source;
+    options.n_sources = 1;
+    options.progress = give_up;
+    smolq_open(NULL, &options, &model, &f.err);
+    CHECK(!model && f.err.code == SMOLQ_E_CANCELLED, "%d, %s", (int)f.err.code, f.err.text);
+    CHECK(cuda_shim_bytes() == before && cuda_shim_pinned() == pinned, "%d bytes, %d pinned are left", (int)(cuda_shim_bytes() - before), (int)(cuda_shim_pinned() - pinned));
+    model = open_on(device, NULL, &f.source, &f.err);
+    context = model ? open_context(model, 0, 0, &f.err) : NULL;
+    REQUIRE(context != NULL, "%s", f.err.text);
+    memset(&no_wait, 0, sizeof no_wait);
+    no_wait.no_wait = 1;
+    smolq_backend_cuda()->acquire(device->state, 0, NULL);
+    CHECK(hash_in(context, smolq_model_info(model)->n_vocab, FEW, &no_wait, &f.err) == 0 && f.err.code == SMOLQ_E_BUSY, "%d, %s", (int)f.err.code, f.err.text);
+    smolq_backend_cuda()->release(device->state);
+    CHECK(hash_in(context, smolq_model_info(model)->n_vocab, FEW, &no_wait, &f.err) == f.expected, "%s", f.err.text);
+    smolq_context_close(context);
+    smolq_close(model);
+    free(f.file);
+}
+
+/* The first layers on the host. */
+static void layers_on_the_host(void)
+{
+    fixture f;
+    int32_t host;
+    REQUIRE(set_up(&f), "%s", f.err.text);
+    for (host = 1; host <= 2; host++) {
+        smolq_open_options options;
+        smolq_model *model = NULL;
+        memset(&options, 0, sizeof options);
+        options.device = device;
+        options.host_layers = host;
+        options.sources = &f.source;
+        options.n_sources = 1;
+        smolq_open(NULL, &options, &model, &f.err);
+        CHECK(model && hash_of(model, 0, 7, FEW, &f.err) == f.expected, "%d layers on the host: %s", (int)host, f.err.text);
+        smolq_close(model);
+    }
+    free(f.file);
+}
+
 int main(int argc, char **argv)
 {
     static const test tests[] = {
@@ -93,6 +446,18 @@ int main(int argc, char **argv)
         { "attention with the least scores",                        least_scores },
         { "gates",                                                  gates },
         { "embedding, experts' sums, gather, caps",                 the_rest },
+        { "golden files",                                           golden_models },
+        { "models of every family and type",                        own_models },
+        { "machines without a driver, a GPU, one of ours",          machines_without },
+        { "plans are exact, evaluation takes no memory",            plans },
+        { "too little memory",                                      short_of_memory },
+        { "any call of the runtime fails",                          calls_that_fail },
+        { "a device that is lost",                                  a_device_that_is_lost },
+        { "two devices, models and contexts in turn",               several_at_once },
+        { "contexts of three KV types in one batch",                contexts_in_one_batch },
+        { "slices and cancelling",                                  slices },
+        { "a load given up, a device in use",                       refusals },
+        { "the first layers on the host",                           layers_on_the_host },
     };
     smolq_error err = { 0, "" };
     int failed;
