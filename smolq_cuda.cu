@@ -2097,7 +2097,7 @@ template <class FLOAT> static smolq_result smolq__cuda_multiply_floats(smolq__cu
 {
     int32_t places = p.picks ? p.n_tokens * p.n_used : p.n_tokens;
     if (p.picks || places == 1) return smolq__cuda_launch(k, smolq__cuda_matmul_float<FLOAT, 2, 1>, "matvec of floats", smolq__cuda_blocks(p.w.n_rows, 16), (unsigned)places, 128, p);
-    return smolq__cuda_launch(k, smolq__cuda_matmul_float<FLOAT, 4, 4>, "matmul of floats", smolq__cuda_blocks(p.w.n_rows, 32), smolq__cuda_blocks(places, 4), 128, p);
+    return smolq__cuda_launch(k, smolq__cuda_matmul_float<FLOAT, 2, 4>, "matmul of floats", smolq__cuda_blocks(p.w.n_rows, 16), smolq__cuda_blocks(places, 4), 128, p);
 }
 
 #define SMOLQ__CUDA_MULTIPLY_256(NAME) smolq__cuda_multiply_quantized<smolq__cuda_format_##NAME>(k, p)
