@@ -698,6 +698,9 @@ typedef struct smolq__cuda_product {
     int32_t        n_tokens, n_used;
     float          add;      /* as in smolq_op_part */
     int32_t        gate;
+    const uint8_t *up;       /* NULL, or a second matrix like w, whose products the results gate (as the next part does) */
+    const float   *up_bias;
+    int32_t        up_gate;
 } smolq__cuda_product;
 
 /* Where the activations, the weights and the results of one token, or of one token and slot, are. */
@@ -732,20 +735,22 @@ SMOLQ__CUDA_INLINE void smolq__cuda_finish(const smolq__cuda_product &p, const s
 enum { SMOLQ__CUDA_WARPS = 4, SMOLQ__CUDA_ROWS = 4, SMOLQ__CUDA_RECORDS = 32 };
 
 /* One token (or each of a few experts' slots) times a quantized matrix.
- * Block: 4 warps; warp: ROWS rows; lane: every 32nd chunk of each.  Shared memory: for each row of a warp the factors of up to 32 float steps, 8 bytes each (and as much again for minimums);
- * records of different rows begin in different banks.  Reads the matrix once, 16 bytes at a time, and x once for each warp, from the L1 cache. */
-template <class FORMAT> static __global__ void __launch_bounds__(128) smolq__cuda_matvec(smolq__cuda_product p)
+ * Block: 4 warps; warp: ROWS rows, or with a second matrix half as many of both, in turn; lane: every 32nd chunk of each.  Shared memory: for each row of a warp the factors of up to 32 float
+ * steps, 8 bytes each (and as much again for minimums); records of different rows begin in different banks.  Reads the matrix once, 16 bytes at a time, and x once for each warp, from the
+ * L1 cache.  Four rows have four times the bytes on their way and share the walk along the records; one row makes four times the blocks, which small matrices need. */
+template <class FORMAT, int ROWS> static __global__ void __launch_bounds__(128) smolq__cuda_matvec(smolq__cuda_product p)
 {
-    enum { WHOLE = FORMAT::STEP == 256, ROWS = SMOLQ__CUDA_ROWS, SPAN = WHOLE ? SMOLQ__CUDA_RECORDS * 8 : 32, /* chunks between two walks along the records */
-           PAIRS = FORMAT::STEP == 16 || FORMAT::HAS_LEAST ? 2 : 1,                                              /* float steps of a record: of a group and its minimums, or of two groups */
+    enum { WHOLE = FORMAT::STEP == 256, SPAN = WHOLE ? SMOLQ__CUDA_RECORDS * 8 : 32, /* chunks between two walks along the records */
+           PAIRS = FORMAT::STEP == 16 || FORMAT::HAS_LEAST ? 2 : 1,                  /* float steps of a record: of a group and its minimums, or of two groups */
            STRIDE = SMOLQ__CUDA_RECORDS * PAIRS + 1 };
     SMOLQ__CUDA_SHARED(float2, record, SMOLQ__CUDA_WARPS * ROWS * STRIDE);
-    int32_t lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32, first_row = ((int32_t)blockIdx.x * SMOLQ__CUDA_WARPS + warp) * ROWS, n_chunks = p.w.n_cols / 32;
+    int32_t lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32, n_chunks = p.w.n_cols / 32, of_row = p.up ? 2 : 1; /* results of this warp that are one in the end */
+    int32_t first_row = ((int32_t)blockIdx.x * SMOLQ__CUDA_WARPS + warp) * (ROWS / of_row);
     smolq__cuda_place place = smolq__cuda_place_of(p, (int32_t)blockIdx.y);
     const float *dx = (const float *)(const void *)(place.x + p.at_d);
     const uint32_t *sums = (const uint32_t *)(const void *)(place.x + p.at_sums);
     float2 *mine = record + warp * ROWS * STRIDE;
-    float acc = 0; /* lane r: of row first_row + r */
+    float acc = 0; /* lane r: of row first_row + r / of_row */
     if (first_row >= p.w.n_rows) return; /* the whole warp */
 
     for (int32_t first = 0; first < n_chunks; first += SPAN) {
@@ -758,8 +763,8 @@ template <class FORMAT> static __global__ void __launch_bounds__(128) smolq__cud
             if (FORMAT::HAS_LEAST) sum = sums[c];
             SMOLQ__CUDA_UNROLL
             for (int32_t r = 0; r < ROWS; r++) {
-                int32_t row = first_row + r < p.w.n_rows ? first_row + r : p.w.n_rows - 1, isum[2] = { 0, 0 }, msum = 0;
-                smolq__cuda_row w = { place.w + (uint64_t)row * p.w.row_bytes, p.w.at };
+                int32_t row = first_row + r / of_row < p.w.n_rows ? first_row + r / of_row : p.w.n_rows - 1, isum[2] = { 0, 0 }, msum = 0;
+                smolq__cuda_row w = { (r % of_row ? p.up : place.w) + (uint64_t)row * p.w.row_bytes, p.w.at };
                 smolq__cuda_chunk k;
                 FORMAT::chunk(w, c, k);
                 SMOLQ__CUDA_UNROLL
@@ -793,7 +798,16 @@ template <class FORMAT> static __global__ void __launch_bounds__(128) smolq__cud
         }
         __syncwarp(); /* and read */
     }
-    if (lane < ROWS && first_row + lane < p.w.n_rows) smolq__cuda_finish(p, place, first_row + lane, acc);
+    if (p.up) {
+        float up = __shfl_down_sync(~0u, acc, 1);
+        int32_t row = first_row + lane / 2;
+        if (lane >= ROWS || lane % 2 || row >= p.w.n_rows) return;
+        if (p.bias) acc = acc + p.bias[row];
+        if (p.up_bias) up = up + p.up_bias[row];
+        place.y[row] = smolq__cuda_gated(p.up_gate, acc, up);
+    } else if (lane < ROWS && first_row + lane < p.w.n_rows) {
+        smolq__cuda_finish(p, place, first_row + lane, acc);
+    }
 }
 
 /* Four integers scale * q, |v| <= 4096, as 64 * high + low, |high| <= 64, -32 <= low < 32.  Two at a time in halves of a register, moved up by 4096 + 32 so that nothing is negative. */
@@ -1028,6 +1042,8 @@ typedef struct smolq__cuda_step {
     const uint8_t *other;        /* ROPE: rotations; ATTENTION: heat; KV_STORE: values; GLU: up; COMBINE: picks; ADD_SHARED: logits; ROUTE: unused */
     uint64_t     in_stride, out_stride, other_stride;
     const float *w;
+    float       *parts;          /* ATTENTION by tiles: room for n_tiles tiles of each row and head; this launch's first is first_tile */
+    int32_t      n_tiles, first_tile, is_last;
     int32_t      n_rows, n, n_seg, add, n_rot, rope, n_head, n_head_kv, window, heated, gate, router, renormalize, layer, n_expert, n_used;
     float        eps, scale, cap;
 } smolq__cuda_step;
@@ -1199,19 +1215,60 @@ template <int TYPE> SMOLQ__CUDA_INLINE float smolq__cuda_cell_at(const uint8_t *
     return smolq_mul(smolq_f16_to_f32(*(const uint16_t *)(const void *)cell), (float)(int8_t)cell[2 + i % 32]);
 }
 
-enum { SMOLQ__CUDA_KEYS = 64, SMOLQ__CUDA_BLOCKS = 4, SMOLQ__CUDA_HEAD = 1024 };
+/* Numbers i .. i + 15 of a cell; 16 bytes at a time where the cell begins at a multiple of 16, as those of f16 and f32 do unless a head is odd. */
+template <int TYPE> SMOLQ__CUDA_INLINE void smolq__cuda_cell_16(const uint8_t *cell, int32_t i, float v[16])
+{
+    if (TYPE == SMOLQ_TYPE_F16 && (uintptr_t)cell % 16 == 0) {
+        uint32_t x[8];
+        smolq__cuda_words8(cell + i * 2, x);
+        SMOLQ__CUDA_UNROLL
+        for (int32_t j = 0; j < 16; j++) v[j] = smolq_f16_to_f32((uint16_t)(x[j / 2] >> j % 2 * 16));
+    } else if (TYPE == SMOLQ_TYPE_F32 && (uintptr_t)cell % 16 == 0) {
+        uint32_t x[16];
+        smolq__cuda_words8(cell + i * 4, x);
+        smolq__cuda_words8(cell + i * 4 + 32, x + 8);
+        SMOLQ__CUDA_UNROLL
+        for (int32_t j = 0; j < 16; j++) v[j] = smolq_from_bits(x[j]);
+    } else {
+        SMOLQ__CUDA_UNROLL
+        for (int32_t j = 0; j < 16; j++) v[j] = smolq__cuda_cell_at<TYPE>(cell, i + j);
+    }
+}
 
-/* Shared memory of an attention. */
+enum { SMOLQ__CUDA_KEYS = 64, SMOLQ__CUDA_BLOCKS = 4, SMOLQ__CUDA_TILE_KEYS = 256, SMOLQ__CUDA_HEAD = 1024 };
+
+/* Where an attention works. */
 typedef struct smolq__cuda_attending {
-    float *q, *p;        /* [head_dim] the query; [4][64] scores, then numerators */
-    float *o;            /* [4][head_dim] */
-    float *best, *total; /* [4] */
+    float *q, *p;        /* shared, [head_dim] the query; [4][64] scores, then numerators */
+    float *o;            /* [4][head_dim] outputs of the four blocks, */
+    float *best, *total; /* [4] and what they are merged by */
 } smolq__cuda_attending;
 
-/* Keys base .. base + 255, four blocks of rule 9: thread k has key k, then warp b the softmax of block b, then each thread an element of a block's output. */
-template <int TYPE> SMOLQ__CUDA_INLINE void smolq__cuda_attend(const smolq__cuda_step &s, const smolq_kv_layer &kv, const smolq__cuda_attending &a, uint64_t head_at, float scale, int32_t base,
-                                                               int32_t begin, int32_t end)
+/* What it attends to. */
+typedef struct smolq__cuda_attended {
+    const smolq_kv_layer *kv;
+    uint64_t head_at;
+    float    scale;
+    int32_t  begin, end; /* positions */
+} smolq__cuda_attended;
+
+SMOLQ__CUDA_INLINE smolq__cuda_attended smolq__cuda_attended_by(const smolq__cuda_step &s, int32_t head, int32_t row)
 {
+    smolq__cuda_attended to;
+    to.kv = &smolq__cuda_cache(s, row);
+    to.head_at = (uint64_t)(head / (s.n_head / s.n_head_kv)) * (uint64_t)to.kv->n_cells * to.kv->head_row_bytes;
+    to.scale = s.heated ? smolq_mul(s.scale, *smolq__cuda_other(s, row)) : s.scale;
+    to.end = s.batch.position[row] + 1;
+    to.begin = s.window && to.end > s.window ? to.end - s.window : 0;
+    return to;
+}
+
+/* Keys base .. base + 255, four blocks of rule 9: thread k has key k, then warp b the softmax of block b, then each thread an element of a block's output. */
+template <int TYPE> SMOLQ__CUDA_INLINE void smolq__cuda_attend_in(const smolq__cuda_step &s, const smolq__cuda_attended &to, const smolq__cuda_attending &a, int32_t base)
+{
+    const smolq_kv_layer &kv = *to.kv;
+    uint64_t head_at = to.head_at;
+    int32_t begin = to.begin, end = to.end;
     int32_t thread = (int32_t)threadIdx.x, position = base + thread, lane = thread % 32, block = thread / 32;
     if (position >= begin && position < end) {
         const uint8_t *cell = kv.k + head_at + (uint64_t)(position % kv.n_cells) * kv.head_row_bytes;
@@ -1219,9 +1276,12 @@ template <int TYPE> SMOLQ__CUDA_INLINE void smolq__cuda_attend(const smolq__cuda
         int32_t i = 0, j;
         SMOLQ__CUDA_UNROLL
         for (j = 0; j < 16; j++) sum[j] = 0;
-        for (; i + 16 <= s.n; i += 16)
+        for (; i + 16 <= s.n; i += 16) {
+            float key[16];
+            smolq__cuda_cell_16<TYPE>(cell, i, key);
             SMOLQ__CUDA_UNROLL
-            for (j = 0; j < 16; j++) sum[j] = smolq_fma(a.q[i + j], smolq__cuda_cell_at<TYPE>(cell, i + j), sum[j]);
+            for (j = 0; j < 16; j++) sum[j] = smolq_fma(a.q[i + j], key[j], sum[j]);
+        }
         SMOLQ__CUDA_UNROLL
         for (j = 0; j < 16; j++)
             if (i + j < s.n) sum[j] = smolq_fma(a.q[i + j], smolq__cuda_cell_at<TYPE>(cell, i + j), sum[j]);
@@ -1231,7 +1291,7 @@ template <int TYPE> SMOLQ__CUDA_INLINE void smolq__cuda_attend(const smolq__cuda
         for (j = 0; j < 4; j++) sum[j] += sum[j + 4];
         sum[0] += sum[2];
         sum[1] += sum[3];
-        a.p[thread] = smolq_cap(smolq_mul(sum[0] + sum[1], scale), s.cap);
+        a.p[thread] = smolq_cap(smolq_mul(sum[0] + sum[1], to.scale), s.cap);
     }
     __syncthreads(); /* scores are there */
     if (block < SMOLQ__CUDA_BLOCKS && base + block * SMOLQ__CUDA_KEYS < end) {
@@ -1264,49 +1324,138 @@ template <int TYPE> SMOLQ__CUDA_INLINE void smolq__cuda_attend(const smolq__cuda
     __syncthreads(); /* outputs are there */
 }
 
-/* Rule 9.  Grid: heads, rows; the block walks over the keys 256 at a time and merges the outputs of their four blocks from left to right, thread d the elements d, d + 256, ... of it.
+SMOLQ__CUDA_INLINE void smolq__cuda_attend(const smolq__cuda_step &s, const smolq__cuda_attended &to, const smolq__cuda_attending &a, int32_t base)
+{
+    if (to.kv->type == SMOLQ_TYPE_F16) smolq__cuda_attend_in<SMOLQ_TYPE_F16>(s, to, a, base);
+    else if (to.kv->type == SMOLQ_TYPE_F32) smolq__cuda_attend_in<SMOLQ_TYPE_F32>(s, to, a, base);
+    else smolq__cuda_attend_in<SMOLQ_TYPE_Q8_0>(s, to, a, base);
+}
+
+/* Blocks that are merged from left to right: thread d has the elements d, d + 256, ... of their output. */
+typedef struct smolq__cuda_merging {
+    float o[SMOLQ__CUDA_HEAD / 256], best, total;
+} smolq__cuda_merging;
+
+/* One block more; the first is taken as it is. */
+SMOLQ__CUDA_INLINE void smolq__cuda_merge(smolq__cuda_merging &m, int is_first, const float *o, float best, float total, int32_t n)
+{
+    float new_best = best > m.best ? best : m.best, keep = smolq_exp(m.best - new_best), take = smolq_exp(best - new_best);
+    SMOLQ__CUDA_UNROLL
+    for (int32_t i = 0; i < SMOLQ__CUDA_HEAD / 256; i++) {
+        int32_t d = (int32_t)threadIdx.x + 256 * i;
+        if (d < n) m.o[i] = is_first ? o[d] : smolq_fma(m.o[i], keep, smolq_mul(o[d], take));
+    }
+    m.total = is_first ? total : smolq_fma(m.total, keep, smolq_mul(total, take));
+    m.best = is_first ? best : new_best;
+}
+
+/* The sink, and the end. */
+SMOLQ__CUDA_INLINE void smolq__cuda_merged(const smolq__cuda_step &s, const smolq__cuda_merging &m, int32_t head, float *out)
+{
+    float factor;
+    if (s.w) {
+        float best = s.w[head] > m.best ? s.w[head] : m.best, keep = smolq_exp(m.best - best);
+        factor = keep / smolq_fma(m.total, keep, smolq_exp(s.w[head] - best));
+    } else {
+        factor = 1.0f / m.total;
+    }
+    SMOLQ__CUDA_UNROLL
+    for (int32_t i = 0; i < SMOLQ__CUDA_HEAD / 256; i++) {
+        int32_t d = (int32_t)threadIdx.x + 256 * i;
+        if (d < s.n) out[d] = smolq_mul(m.o[i], factor);
+    }
+}
+
+SMOLQ__CUDA_INLINE int32_t smolq__cuda_first_key(const smolq__cuda_attended &to) { return to.begin - to.begin % SMOLQ__CUDA_KEYS; }
+
+/* Rule 9, for many rows.  Grid: heads, rows; the block walks over the keys 256 at a time and merges the outputs of their four blocks.
  * Each query head reads its keys and values by itself; heads that share them find them in the L2 cache. */
 static __global__ void __launch_bounds__(256) smolq__cuda_attention(smolq__cuda_step s)
 {
-    enum { MOST = SMOLQ__CUDA_HEAD / 256 };
     SMOLQ__CUDA_SHARED(float, q, SMOLQ__CUDA_HEAD);
     SMOLQ__CUDA_SHARED(float, o, SMOLQ__CUDA_BLOCKS * SMOLQ__CUDA_HEAD);
-    SMOLQ__CUDA_SHARED(float, p, SMOLQ__CUDA_BLOCKS * SMOLQ__CUDA_KEYS);
+    SMOLQ__CUDA_SHARED(float, p, SMOLQ__CUDA_TILE_KEYS);
     SMOLQ__CUDA_SHARED(float, best_total, 2 * SMOLQ__CUDA_BLOCKS);
     smolq__cuda_attending a = { q, p, o, best_total, best_total + SMOLQ__CUDA_BLOCKS };
-    int32_t head = (int32_t)blockIdx.x, row = (int32_t)blockIdx.y, thread = (int32_t)threadIdx.x, end = s.batch.position[row] + 1, begin = s.window && end > s.window ? end - s.window : 0;
-    const smolq_kv_layer &kv = smolq__cuda_cache(s, row);
-    uint64_t head_at = (uint64_t)(head / (s.n_head / s.n_head_kv)) * (uint64_t)kv.n_cells * kv.head_row_bytes;
+    int32_t head = (int32_t)blockIdx.x, row = (int32_t)blockIdx.y, first;
+    smolq__cuda_attended to = smolq__cuda_attended_by(s, head, row);
     const float *query = smolq__cuda_in(s, row) + (size_t)head * (size_t)s.n;
-    float *out = smolq__cuda_out(s, row) + (size_t)head * (size_t)s.n, result[MOST], best = 0, total = 0, scale = s.heated ? smolq_mul(s.scale, *smolq__cuda_other(s, row)) : s.scale;
-    for (int32_t i = thread; i < s.n; i += 256) q[i] = query[i];
+    smolq__cuda_merging m;
+    for (int32_t i = (int32_t)threadIdx.x; i < s.n; i += 256) q[i] = query[i];
+    m.best = m.total = 0;
+    SMOLQ__CUDA_UNROLL
+    for (int32_t i = 0; i < SMOLQ__CUDA_HEAD / 256; i++) m.o[i] = 0;
     __syncthreads(); /* the query is there */
-    for (int32_t first = begin - begin % SMOLQ__CUDA_KEYS, base = first; base < end; base += SMOLQ__CUDA_BLOCKS * SMOLQ__CUDA_KEYS) {
-        if (kv.type == SMOLQ_TYPE_F16) smolq__cuda_attend<SMOLQ_TYPE_F16>(s, kv, a, head_at, scale, base, begin, end);
-        else if (kv.type == SMOLQ_TYPE_F32) smolq__cuda_attend<SMOLQ_TYPE_F32>(s, kv, a, head_at, scale, base, begin, end);
-        else smolq__cuda_attend<SMOLQ_TYPE_Q8_0>(s, kv, a, head_at, scale, base, begin, end);
-        for (int32_t b = 0; b < SMOLQ__CUDA_BLOCKS && base + b * SMOLQ__CUDA_KEYS < end; b++) {
-            float new_best = a.best[b] > best ? a.best[b] : best, keep = smolq_exp(best - new_best), take = smolq_exp(a.best[b] - new_best);
-            int is_first = base == first && b == 0;
-            SMOLQ__CUDA_UNROLL
-            for (int32_t i = 0; i < MOST; i++) {
-                int32_t d = thread + 256 * i;
-                if (d < s.n) result[i] = is_first ? o[d] : smolq_fma(result[i], keep, smolq_mul(o[b * s.n + d], take));
-            }
-            total = is_first ? a.total[b] : smolq_fma(total, keep, smolq_mul(a.total[b], take));
-            best = is_first ? a.best[b] : new_best;
-        }
+    first = smolq__cuda_first_key(to);
+    for (int32_t base = first; base < to.end; base += SMOLQ__CUDA_TILE_KEYS) {
+        smolq__cuda_attend(s, to, a, base);
+        for (int32_t b = 0; b < SMOLQ__CUDA_BLOCKS && base + b * SMOLQ__CUDA_KEYS < to.end; b++)
+            smolq__cuda_merge(m, base == first && b == 0, o + b * s.n, a.best[b], a.total[b], s.n);
     }
-    if (s.w) {
-        float new_best = s.w[head] > best ? s.w[head] : best, keep = smolq_exp(best - new_best);
-        total = smolq_fma(total, keep, smolq_exp(s.w[head] - new_best));
-        total = keep / total;
-    } else {
-        total = 1.0f / total;
+    smolq__cuda_merged(s, m, head, smolq__cuda_out(s, row) + (size_t)head * (size_t)s.n);
+}
+
+/* The same for few rows, whose heads alone don't fill the GPU: as many blocks as there are tiles of 256 keys, each leaves the outputs of four blocks in the scratch; then they are merged.
+ * A tile there: outputs [4][head_dim], best [4], total [4]; of each row and head `tiles` of them, then best and total of what was merged before. */
+SMOLQ_INLINE size_t smolq__cuda_tile_floats(int32_t head_dim) { return (size_t)SMOLQ__CUDA_BLOCKS * (size_t)(head_dim + 2); }
+SMOLQ__CUDA_INLINE float *smolq__cuda_tiles(const smolq__cuda_step &s, int32_t head, int32_t row)
+{
+    return s.parts + ((size_t)row * (size_t)s.n_head + (size_t)head) * ((size_t)s.n_tiles * smolq__cuda_tile_floats(s.n) + 2);
+}
+
+/* Grid: heads, rows, tiles; first_tile is the first of this launch. */
+static __global__ void __launch_bounds__(256) smolq__cuda_attention_tile(smolq__cuda_step s)
+{
+    SMOLQ__CUDA_SHARED(float, q, SMOLQ__CUDA_HEAD);
+    SMOLQ__CUDA_SHARED(float, p, SMOLQ__CUDA_TILE_KEYS);
+    int32_t head = (int32_t)blockIdx.x, row = (int32_t)blockIdx.y;
+    smolq__cuda_attended to = smolq__cuda_attended_by(s, head, row);
+    int32_t base = smolq__cuda_first_key(to) + (s.first_tile + (int32_t)blockIdx.z) * SMOLQ__CUDA_TILE_KEYS;
+    const float *query = smolq__cuda_in(s, row) + (size_t)head * (size_t)s.n;
+    float *o = smolq__cuda_tiles(s, head, row) + (size_t)blockIdx.z * smolq__cuda_tile_floats(s.n);
+    smolq__cuda_attending a = { q, p, o, o + SMOLQ__CUDA_BLOCKS * s.n, o + SMOLQ__CUDA_BLOCKS * (s.n + 1) };
+    if (base >= to.end) return; /* the whole block */
+    for (int32_t i = (int32_t)threadIdx.x; i < s.n; i += 256) q[i] = query[i];
+    __syncthreads(); /* the query is there */
+    smolq__cuda_attend(s, to, a, base);
+}
+
+/* Grid: heads, rows.  Between two launches the output stands where it will be in the end. */
+static __global__ void __launch_bounds__(256) smolq__cuda_attention_merge(smolq__cuda_step s)
+{
+    int32_t head = (int32_t)blockIdx.x, row = (int32_t)blockIdx.y, n_blocks;
+    smolq__cuda_attended to = smolq__cuda_attended_by(s, head, row);
+    int32_t base = smolq__cuda_first_key(to) + s.first_tile * SMOLQ__CUDA_TILE_KEYS;
+    float *out = smolq__cuda_out(s, row) + (size_t)head * (size_t)s.n, *tiles = smolq__cuda_tiles(s, head, row), *state = tiles + (size_t)s.n_tiles * smolq__cuda_tile_floats(s.n);
+    smolq__cuda_merging m;
+    m.best = s.first_tile ? state[0] : 0;
+    m.total = s.first_tile ? state[1] : 0;
+    SMOLQ__CUDA_UNROLL
+    for (int32_t i = 0; i < SMOLQ__CUDA_HEAD / 256; i++) {
+        int32_t d = (int32_t)threadIdx.x + 256 * i;
+        m.o[i] = s.first_tile && d < s.n ? out[d] : 0;
+    }
+    __syncthreads(); /* all have read the state */
+    n_blocks = base >= to.end ? 0 : (to.end - base + SMOLQ__CUDA_KEYS - 1) / SMOLQ__CUDA_KEYS;
+    if (n_blocks > s.n_tiles * SMOLQ__CUDA_BLOCKS) n_blocks = s.n_tiles * SMOLQ__CUDA_BLOCKS;
+    for (int32_t i = 0; i < n_blocks; i++) {
+        int32_t b = i % SMOLQ__CUDA_BLOCKS;
+        const float *tile = tiles + (size_t)(i / SMOLQ__CUDA_BLOCKS) * smolq__cuda_tile_floats(s.n), *best = tile + SMOLQ__CUDA_BLOCKS * s.n;
+        smolq__cuda_merge(m, s.first_tile == 0 && i == 0, tile + b * s.n, best[b], best[SMOLQ__CUDA_BLOCKS + b], s.n);
+    }
+    if (s.is_last) {
+        smolq__cuda_merged(s, m, head, out);
+        return;
     }
     SMOLQ__CUDA_UNROLL
-    for (int32_t i = 0; i < MOST; i++)
-        if (thread + 256 * i < s.n) out[thread + 256 * i] = smolq_mul(result[i], total);
+    for (int32_t i = 0; i < SMOLQ__CUDA_HEAD / 256; i++) {
+        int32_t d = (int32_t)threadIdx.x + 256 * i;
+        if (d < s.n) out[d] = m.o[i];
+    }
+    if (threadIdx.x == 0) {
+        state[0] = m.best;
+        state[1] = m.total;
+    }
 }
 
 /* Thread: one number of all rows; rows move forward only, in this order. */
@@ -1424,6 +1573,7 @@ static __global__ void __launch_bounds__(32) smolq__cuda_route(smolq__cuda_step 
 /* ======== the device ======== */
 
 enum { SMOLQ__CUDA_STAGE = 4 << 20,   /* bytes of pinned memory for what a batch brings; loading takes two more pieces of this size for a while */
+       SMOLQ__CUDA_PARTS = 2 << 20,   /* of scratch, for attention in tiles */
        SMOLQ__CUDA_LOGIT_ROWS = 32,   /* rows of logits that have room on the device at once */
        SMOLQ__CUDA_GRAPHS = 16 };
 
@@ -1432,7 +1582,7 @@ typedef struct smolq__cuda_shape {
     const smolq_program *program;
     const void *loaded;
     uint8_t    *buffer[SMOLQ_BUF_COUNT], *scratch;
-    int32_t     n_rows, n_out;
+    int32_t     n_rows, n_out, tiles;
     uint32_t    op, end_op;
 } smolq__cuda_shape;
 
@@ -1444,7 +1594,7 @@ typedef struct smolq__cuda_graph {
 
 typedef struct smolq__cuda_device {
     smolq_allocator   allocator;
-    int32_t           ordinal;
+    int32_t           ordinal, n_sms;
     cudaStream_t      stream, copies; /* evaluation; loads and copies of other threads */
     cudaEvent_t       piece[2];       /* of evaluation with pauses: at most two pieces are on their way */
     uint8_t          *stage;          /* pinned */
@@ -1609,6 +1759,7 @@ static smolq_result smolq__cuda_open(const smolq_device_options *options, void *
     memset(d, 0, sizeof *d);
     d->allocator = options->allocator;
     d->ordinal = options->ordinal;
+    d->n_sms = facts.multiProcessorCount;
 #ifdef _WIN32
     InitializeSRWLock(&d->lock);
     InitializeConditionVariable(&d->released);
@@ -1943,7 +2094,7 @@ static smolq_result smolq__cuda_copy(void *state, uint8_t *to, const uint8_t *fr
 
 /* What stands where in the scratch of a batch of n rows, in bytes.  All up to `caches` is sent for every run, and of the caches as many as there are contexts. */
 typedef struct smolq__cuda_room {
-    uint64_t numeric, token, position, out_row, context, buffer[SMOLQ_BUF_COUNT] /* of those that the host fills */, caches, logits, end;
+    uint64_t numeric, token, position, out_row, context, buffer[SMOLQ_BUF_COUNT] /* of those that the host fills */, caches, parts, logits, end;
 } smolq__cuda_room;
 
 static uint64_t smolq__cuda_reserve(uint64_t *end, uint64_t bytes)
@@ -1967,6 +2118,7 @@ static smolq__cuda_room smolq__cuda_room_for(const smolq_program *program, int32
     for (i = 0; i < SMOLQ_BUF_LOGITS; i++)
         if (smolq_is_host_buffer(i)) room.buffer[i] = smolq__cuda_reserve(&end, n * program->row_bytes[i]);
     room.caches = smolq__cuda_reserve(&end, n * (uint64_t)program->n_layer * sizeof(smolq_kv_layer));
+    room.parts = smolq__cuda_reserve(&end, SMOLQ__CUDA_PARTS);
     room.logits = smolq__cuda_reserve(&end, n_logits * (uint64_t)program->n_vocab * 4);
     room.end = end;
     return room;
@@ -1986,6 +2138,7 @@ typedef struct smolq__cuda_walk {
     smolq__cuda_batch   batch;
     int32_t             first_row; /* of the rows that want logits, in the operations that write them */
     int32_t             n_logits;  /* and how many of them; elsewhere 0 */
+    int32_t             tiles;     /* of keys */
     smolq_error        *err;
 } smolq__cuda_walk;
 
@@ -2072,11 +2225,11 @@ static int32_t smolq__cuda_rows_of(const smolq__cuda_walk *k, const smolq_op *op
 static unsigned smolq__cuda_blocks(int64_t n, int64_t per_block) { return (unsigned)((n + per_block - 1) / per_block); }
 
 template <class ARGUMENTS>
-static smolq_result smolq__cuda_launch(smolq__cuda_walk *k, void (*kernel)(ARGUMENTS), const char *name, unsigned x, unsigned y, unsigned threads, const ARGUMENTS &arguments)
+static smolq_result smolq__cuda_launch(smolq__cuda_walk *k, void (*kernel)(ARGUMENTS), const char *name, unsigned x, unsigned y, unsigned threads, const ARGUMENTS &arguments, unsigned z = 1)
 {
     cudaError_t error;
     if (x == 0 || y == 0) return SMOLQ_OK;
-    error = SMOLQ__CUDA_LAUNCH(kernel, dim3(x, y), dim3(threads), 0, k->d->stream, arguments);
+    error = SMOLQ__CUDA_LAUNCH(kernel, dim3(x, y, z), dim3(threads), 0, k->d->stream, arguments);
     return error == cudaSuccess ? SMOLQ_OK : smolq__cuda_failed(k->d, k->err, error, name);
 }
 
@@ -2088,8 +2241,12 @@ enum { SMOLQ__CUDA_FEW = 8 };
 template <class FORMAT> static smolq_result smolq__cuda_multiply_quantized(smolq__cuda_walk *k, const smolq__cuda_product &p)
 {
     int32_t places = p.picks ? p.n_tokens * p.n_used : p.n_tokens;
-    if (p.picks || places == 1)
-        return smolq__cuda_launch(k, smolq__cuda_matvec<FORMAT>, "matvec", smolq__cuda_blocks(p.w.n_rows, SMOLQ__CUDA_WARPS * SMOLQ__CUDA_ROWS), (unsigned)places, 128, p);
+    if (p.picks || places == 1) {
+        unsigned blocks = smolq__cuda_blocks(p.w.n_rows, SMOLQ__CUDA_WARPS * SMOLQ__CUDA_ROWS / (p.up ? 2 : 1));
+        if (!p.up && blocks * (unsigned)places < 2 * (unsigned)k->d->n_sms)
+            return smolq__cuda_launch(k, smolq__cuda_matvec<FORMAT, 1>, "matvec of a row", smolq__cuda_blocks(p.w.n_rows, SMOLQ__CUDA_WARPS), (unsigned)places, 128, p);
+        return smolq__cuda_launch(k, smolq__cuda_matvec<FORMAT, SMOLQ__CUDA_ROWS>, "matvec", blocks, (unsigned)places, 128, p);
+    }
     if (places <= SMOLQ__CUDA_FEW) return smolq__cuda_launch(k, smolq__cuda_matmul<FORMAT, 1>, "matmul of few", smolq__cuda_blocks(p.w.n_rows, SMOLQ__CUDA_TILE_ROWS), 1, 128, p);
     return smolq__cuda_launch(k, smolq__cuda_matmul<FORMAT, 8>, "matmul", smolq__cuda_blocks(p.w.n_rows, SMOLQ__CUDA_TILE_ROWS), smolq__cuda_blocks(places, 64), 128, p);
 }
@@ -2132,6 +2289,14 @@ static smolq_result smolq__cuda_embed_rows(smolq__cuda_walk *k, const smolq__cud
 #undef SMOLQ__CUDA_EMBED_0
 #undef SMOLQ__CUDA_EMBED
 
+/* May one launch compute part i and part i + 1, which gates it?  For one token, and matrices that are alike. */
+static int smolq__cuda_is_pair(const smolq__cuda_walk *k, const smolq_op *op, int32_t i)
+{
+    const smolq_op_part *a = &op->part[i], *b = a + 1;
+    return op->kind == SMOLQ_OP_MATMUL && i + 1 < op->n_parts && smolq__cuda_rows_of(k, op) == 1 && b->gate && !a->gate && a->add == 0 && a->in == b->in && a->out == b->out &&
+           a->w->type == b->w->type && a->w->n_rows == b->w->n_rows && (b->in == SMOLQ_BUF_A256 || b->in == SMOLQ_BUF_A32);
+}
+
 static smolq_result smolq__cuda_run_part(smolq__cuda_walk *k, const smolq_op *op, const smolq__cuda_op *placed, int32_t i)
 {
     const smolq_op_part *part = &op->part[i];
@@ -2159,7 +2324,42 @@ static smolq_result smolq__cuda_run_part(smolq__cuda_walk *k, const smolq_op *op
         p.n_used = k->run->program->n_expert_used;
         if (op->n_seg > 1) p.x_slot = group ? smolq_a8_bytes(p.w.n_cols, group) : (uint64_t)p.w.n_cols * 4;
     }
+    if (smolq__cuda_is_pair(k, op, i)) {
+        p.up = placed->part[i + 1].data;
+        p.up_bias = placed->bias[i + 1];
+        p.up_gate = part[1].gate;
+    }
     return p.n_tokens ? smolq__cuda_multiply(k, p) : SMOLQ_OK;
+}
+
+/* ---- attention ---- */
+
+/* Tiles of 256 keys that any row of the batch sees, rounded up to a power of two, so that a conversation needs few graphs. */
+static int32_t smolq__cuda_tiles_of(const smolq_run *run)
+{
+    int32_t i, most = 0, tiles = 1;
+    for (i = 0; i < run->n_rows; i++) most = run->position[i] > most ? run->position[i] : most;
+    while (tiles * SMOLQ__CUDA_TILE_KEYS <= most) tiles *= 2;
+    return tiles;
+}
+
+/* In tiles, if there are several and rows and heads don't fill the GPU by themselves; in several launches where the scratch has no room for all. */
+static smolq_result smolq__cuda_run_attention(smolq__cuda_walk *k, smolq__cuda_step &s)
+{
+    int32_t tiles = s.window && s.window / SMOLQ__CUDA_TILE_KEYS + 2 < k->tiles ? s.window / SMOLQ__CUDA_TILE_KEYS + 2 : k->tiles; /* a window may begin and end inside one */
+    size_t heads = (size_t)s.n_rows * (size_t)s.n_head, room;
+    smolq_result result = SMOLQ_OK;
+    if (tiles == 1 || heads == 0 || heads >= 2 * (size_t)k->d->n_sms) return smolq__cuda_launch(k, smolq__cuda_attention, "attention", (unsigned)s.n_head, (unsigned)s.n_rows, 256, s);
+    room = (SMOLQ__CUDA_PARTS / 4 / heads - 2) / smolq__cuda_tile_floats(s.n);
+    if (room < 4) return smolq__cuda_launch(k, smolq__cuda_attention, "attention", (unsigned)s.n_head, (unsigned)s.n_rows, 256, s);
+    s.parts = (float *)(void *)(k->run->scratch + k->room.parts);
+    s.n_tiles = (size_t)tiles < room ? tiles : (int32_t)room;
+    for (s.first_tile = 0; s.first_tile < tiles && result == SMOLQ_OK; s.first_tile += s.n_tiles) {
+        s.is_last = s.first_tile + s.n_tiles >= tiles;
+        result = smolq__cuda_launch(k, smolq__cuda_attention_tile, "attention of a tile", (unsigned)s.n_head, (unsigned)s.n_rows, 256, s, (unsigned)s.n_tiles);
+        if (result == SMOLQ_OK) result = smolq__cuda_launch(k, smolq__cuda_attention_merge, "merge", (unsigned)s.n_head, (unsigned)s.n_rows, 256, s);
+    }
+    return result;
 }
 
 /* ---- one operation ---- */
@@ -2175,7 +2375,7 @@ static smolq_result smolq__cuda_run_op(smolq__cuda_walk *k, int32_t number)
     smolq__cuda_view view;
     smolq__cuda_step s;
     if (op->kind == SMOLQ_OP_MATMUL || op->kind == SMOLQ_OP_MATMUL_EXPERTS) { /* in order: a part may gate the one before it */
-        for (i = 0; i < op->n_parts && result == SMOLQ_OK; i++) result = smolq__cuda_run_part(k, op, placed, i);
+        for (i = 0; i < op->n_parts && result == SMOLQ_OK; i += 1 + smolq__cuda_is_pair(k, op, i)) result = smolq__cuda_run_part(k, op, placed, i);
         return result;
     }
     if (op->kind == SMOLQ_OP_EMBED) {
@@ -2241,7 +2441,7 @@ static smolq_result smolq__cuda_run_op(smolq__cuda_walk *k, int32_t number)
                                                         rows, 128, s);
     case SMOLQ_OP_ROPE:       return smolq__cuda_launch(k, smolq__cuda_rope, "rope", smolq__cuda_blocks((int64_t)s.n_rot / 2 * s.n_seg, 128), rows, 128, s);
     case SMOLQ_OP_KV_STORE:   return smolq__cuda_launch(k, smolq__cuda_kv_store, "kv_store", (unsigned)s.n_head_kv, rows, 64, s);
-    case SMOLQ_OP_ATTENTION:  return smolq__cuda_launch(k, smolq__cuda_attention, "attention", (unsigned)s.n_head, rows, 256, s);
+    case SMOLQ_OP_ATTENTION:  return smolq__cuda_run_attention(k, s);
     case SMOLQ_OP_GATHER:
         s.n_rows = k->run->n_out;
         if (k->run->n_out == k->run->n_rows) return SMOLQ_OK; /* all of them, where they are */
@@ -2311,8 +2511,10 @@ static smolq_result smolq__cuda_run_logits(smolq__cuda_walk *k, uint32_t op, int
 /* ---- graphs ---- */
 
 /* The graph of this shape: one that is there, or room for one.  Called between acquire and release; unload may drop others meanwhile. */
-static smolq__cuda_graph *smolq__cuda_graph_of(smolq__cuda_device *d, const smolq_run *run)
+static smolq__cuda_graph *smolq__cuda_graph_of(const smolq__cuda_walk *k)
 {
+    smolq__cuda_device *d = k->d;
+    const smolq_run *run = k->run;
     smolq__cuda_graph *oldest = d->graph;
     smolq__cuda_shape shape;
     int i;
@@ -2323,6 +2525,7 @@ static smolq__cuda_graph *smolq__cuda_graph_of(smolq__cuda_device *d, const smol
     shape.scratch = run->scratch;
     shape.n_rows = run->n_rows;
     shape.n_out = run->n_out;
+    shape.tiles = k->tiles;
     shape.op = run->op;
     shape.end_op = run->end_op;
     d->n_runs++;
@@ -2368,7 +2571,7 @@ static smolq_result smolq__cuda_run_whole(smolq__cuda_walk *k)
     smolq_result result;
     if (run->n_out <= SMOLQ__CUDA_LOGIT_ROWS && !(logits < run->end_op && run->program->ops[logits].kind == SMOLQ_OP_CAP)) {
         smolq__cuda_lock(k->d);
-        graph = smolq__cuda_graph_of(k->d, run);
+        graph = smolq__cuda_graph_of(k);
         smolq__cuda_unlock(k->d);
         if (graph->used && !graph->exec) smolq__cuda_capture(k, graph, logits);
         graph->used = k->d->n_runs;
@@ -2430,6 +2633,7 @@ static smolq_result smolq__cuda_run(void *state, smolq_run *run, smolq_error *er
     k.run = run;
     k.err = err;
     k.room = smolq__cuda_room_for(run->program, run->n_rows);
+    k.tiles = smolq__cuda_tiles_of(run);
     k.batch.numeric = (int32_t *)(void *)(run->scratch + k.room.numeric);
     k.batch.token = (const int32_t *)(const void *)(run->scratch + k.room.token);
     k.batch.position = (const int32_t *)(const void *)(run->scratch + k.room.position);

@@ -10,7 +10,8 @@
 #include "whole.h"
 #include "cuda_shim.h"
 
-static smolq_device *device;
+static smolq_device *devices[2], *device; /* of one multiprocessor and of many: launches differ; the one that is in use */
+static void choose_device(uint64_t turn) { device = devices[turn & 1]; }
 
 /* ---- each operation ---- */
 
@@ -19,15 +20,18 @@ static void run_on_devices(bed *b, const char *name, int32_t numeric)
     static const char *const orders[] = { "forward", "reverse", "random" };
     const smolq_backend *backend = smolq_backend_cuda();
     const smolq_backend_memory *memory = backend->memory;
-    void *state = device->state, *loaded = NULL;
+    void *state, *loaded = NULL;
     smolq_error err = { 0, "" };
     smolq_kv_layer layer = b->layer;
     const smolq_kv_layer *kv[N_ROWS];
     smolq_run run;
     uint8_t *there[N_REGIONS]; /* on the device; NULL: the host's */
-    uint64_t before = cuda_shim_bytes(), planned = memory->load_bytes(state, &b->program, 0);
+    uint64_t before = cuda_shim_bytes(), planned;
     int order = (int)(n_beds % 3), pauses = (int)(n_beds >> 1 & 1), times = n_beds % 8 == 1 ? 3 : 1, i, round, turns = 0;
     size_t at;
+    choose_device(n_beds / 3);
+    state = device->state;
+    planned = memory->load_bytes(state, &b->program, 0);
     REQUIRE(memory->load(state, &b->program, 0, NULL, NULL, &loaded, &err) == SMOLQ_OK, "%s: %s", name, err.text);
     CHECK(cuda_shim_bytes() - before == planned, "%s: %llu bytes loaded, %llu planned", name, (unsigned long long)(cuda_shim_bytes() - before), (unsigned long long)planned);
     run = b->run;
@@ -84,7 +88,7 @@ static void whole(const char *name, const char *path, const smolq_source *source
 {
     static const int32_t batches[] = { 7, 512, 1 };
     smolq_error err = { 0, "" };
-    smolq_model *ref = open_on(NULL, path, source, &err), *model = open_on(device, path, source, &err);
+    smolq_model *ref = open_on(NULL, path, source, &err), *model = open_on(devices[turn / 2 & 1], path, source, &err);
     int32_t kv = (int32_t)(turn % 3) + 1;
     uint64_t expected, hash;
     int i;
@@ -460,14 +464,17 @@ int main(int argc, char **argv)
         { "the first layers on the host",                           layers_on_the_host },
     };
     smolq_error err = { 0, "" };
-    int failed;
-    cuda_shim_reset();
-    if (smolq_device_open(smolq_backend_cuda(), NULL, &device, &err)) {
-        printf("FAIL the device opens: %s\n", err.text);
-        return 1;
+    int failed, i;
+    for (i = 0; i < 2; i++) {
+        cuda_shim_sm(90, i ? 132 : 1);
+        if (smolq_device_open(smolq_backend_cuda(), NULL, &devices[i], &err)) {
+            printf("FAIL the device opens: %s\n", err.text);
+            return 1;
+        }
+        printf("%s\n", smolq_device_report(devices[i]));
     }
-    printf("%s\n", smolq_device_report(device));
+    choose_device(rotation());
     failed = run_tests(argc, argv, tests, sizeof tests / sizeof *tests);
-    smolq_device_close(device);
+    for (i = 0; i < 2; i++) smolq_device_close(devices[i]);
     return failed;
 }
