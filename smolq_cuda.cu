@@ -1038,9 +1038,11 @@ typedef struct smolq__cuda_batch {
 /* One operation that is not a product; fields as in smolq_op, buffers by row 0 and bytes from row to row. */
 typedef struct smolq__cuda_step {
     smolq__cuda_batch batch;
-    uint8_t     *in, *out;
-    const uint8_t *other;        /* ROPE: rotations; ATTENTION: heat; KV_STORE: values; GLU: up; COMBINE: picks; ADD_SHARED: logits; ROUTE: unused */
-    uint64_t     in_stride, out_stride, other_stride;
+    uint8_t     *in, *out;       /* ROPE: in; KV_STORE: keys in out */
+    const uint8_t *other;        /* ROPE: rotations; ATTENTION: heat; GLU: up; COMBINE: picks; ADD_SHARED: logits */
+    uint8_t     *value;          /* KV_STORE */
+    uint8_t     *a256, *a32;     /* NORM with quantizing, or NULL */
+    uint64_t     in_stride, out_stride, other_stride, value_stride, a256_stride, a32_stride;
     const float *w;
     float       *parts;          /* ATTENTION by tiles: room for n_tiles tiles of each row and head; this launch's first is first_tile */
     int32_t      n_tiles, first_tile, is_last;
@@ -1051,6 +1053,7 @@ typedef struct smolq__cuda_step {
 SMOLQ__CUDA_INLINE float *smolq__cuda_in(const smolq__cuda_step &s, int32_t row) { return (float *)(void *)(s.in + (uint64_t)row * s.in_stride); }
 SMOLQ__CUDA_INLINE float *smolq__cuda_out(const smolq__cuda_step &s, int32_t row) { return (float *)(void *)(s.out + (uint64_t)row * s.out_stride); }
 SMOLQ__CUDA_INLINE const float *smolq__cuda_other(const smolq__cuda_step &s, int32_t row) { return (const float *)(const void *)(s.other + (uint64_t)row * s.other_stride); }
+SMOLQ__CUDA_INLINE const float *smolq__cuda_value(const smolq__cuda_step &s, int32_t row) { return (const float *)(const void *)(s.value + (uint64_t)row * s.value_stride); }
 SMOLQ__CUDA_INLINE const smolq_kv_layer &smolq__cuda_cache(const smolq__cuda_step &s, int32_t row) { return s.batch.kv[(size_t)s.batch.context[row] * (size_t)s.batch.n_layer + (size_t)s.layer]; }
 
 typedef struct smolq__cuda_embedding {
@@ -1086,8 +1089,8 @@ template <class FLOAT> static __global__ void __launch_bounds__(128) smolq__cuda
     ((float *)(void *)(e.out + (uint64_t)token * e.out_stride))[i] = e.scale != 1.0f ? smolq_mul(x, e.scale) : x;
 }
 
-/* Rule 2.  Grid: segments, rows.  The first 64 threads are the lanes of the sum of squares, then all multiply. */
-static __global__ void __launch_bounds__(256) smolq__cuda_norm(smolq__cuda_step s)
+/* Rule 2, of segment blockIdx.x of row blockIdx.y.  The first 64 threads are the lanes of the sum of squares, then all multiply. */
+SMOLQ__CUDA_INLINE void smolq__cuda_norm_segment(const smolq__cuda_step &s)
 {
     SMOLQ__CUDA_SHARED(float, lane, 64);
     int32_t i = (int32_t)threadIdx.x;
@@ -1113,27 +1116,26 @@ static __global__ void __launch_bounds__(256) smolq__cuda_norm(smolq__cuda_step 
     }
 }
 
-/* Rule 3.  Grid: groups, rows; a warp has a group, a lane GROUP / 32 numbers of it side by side. */
-template <int GROUP> static __global__ void __launch_bounds__(128) smolq__cuda_quantize(smolq__cuda_step s)
+/* Grid: segments, rows. */
+static __global__ void __launch_bounds__(256) smolq__cuda_norm(smolq__cuda_step s) { smolq__cuda_norm_segment(s); }
+
+/* Rule 3, one group of a row of n numbers, by a warp; a lane has GROUP / 32 numbers side by side. */
+template <int GROUP> SMOLQ__CUDA_INLINE void smolq__cuda_quantize_group(const float *x, uint8_t *out, int32_t n, int32_t group, int32_t *numeric)
 {
     enum { MINE = GROUP / 32, LANES = 16 / MINE }; /* lanes that share a sum */
-    int32_t lane = (int32_t)threadIdx.x % 32, per_row = s.n / GROUP, group = (int32_t)(blockIdx.x * 4 + threadIdx.x / 32), row = (int32_t)blockIdx.y, sum = 0, finite = 1;
-    const float *x = smolq__cuda_in(s, row) + (size_t)group * GROUP + lane * MINE;
-    uint8_t *out = s.out + (uint64_t)row * s.out_stride + (uint64_t)(group / per_row) * smolq_a8_bytes(s.n, GROUP);
+    int32_t lane = (int32_t)threadIdx.x % 32, first = group * GROUP + lane * MINE, sum = 0, finite = 1;
     float v[MINE], amax = 0, id;
-    if (group >= per_row * s.n_seg) return; /* the whole warp */
-    group %= per_row;
     SMOLQ__CUDA_UNROLL
     for (int32_t i = 0; i < MINE; i++) {
         float a;
-        v[i] = x[i];
+        v[i] = x[first + i];
         a = smolq_from_bits(smolq_bits(v[i]) & 0x7fffffffu);
         if (!smolq_is_finite(v[i])) finite = 0;
         if (a > amax) amax = a;
     }
     amax = smolq__cuda_max32(amax);
     if (!__all_sync(~0u, finite)) {
-        if (lane == 0) *s.batch.numeric = 1;
+        if (lane == 0) *numeric = 1;
         finite = 0;
     }
     if (!finite || amax < 7.888609052210118e-31f) amax = 0; /* 2^-100 */
@@ -1142,28 +1144,51 @@ template <int GROUP> static __global__ void __launch_bounds__(128) smolq__cuda_q
     for (int32_t i = 0; i < MINE; i++) {
         int32_t q = finite ? smolq_rne(smolq_mul(v[i], id)) : 0;
         q = q > 127 ? 127 : q < -127 ? -127 : q;
-        ((int8_t *)out)[group * GROUP + lane * MINE + i] = (int8_t)q;
+        ((int8_t *)out)[first + i] = (int8_t)q;
         sum += q;
     }
     SMOLQ__CUDA_UNROLL
     for (int32_t apart = LANES / 2; apart; apart /= 2) sum += __shfl_xor_sync(~0u, sum, apart);
-    if (lane == 0) ((float *)(void *)(out + smolq_a8_d(s.n)))[group] = amax / 127.0f;
-    if (lane % LANES == 0) ((int16_t *)(void *)(out + smolq_a8_sums(s.n, GROUP)))[group * (GROUP / 16) + lane / LANES] = (int16_t)sum;
+    if (lane == 0) ((float *)(void *)(out + smolq_a8_d(n)))[group] = amax / 127.0f;
+    if (lane % LANES == 0) ((int16_t *)(void *)(out + smolq_a8_sums(n, GROUP)))[group * (GROUP / 16) + lane / LANES] = (int16_t)sum;
 }
 
-/* Rule 7.  Grid: pairs of all heads, rows. */
-static __global__ void __launch_bounds__(128) smolq__cuda_rope(smolq__cuda_step s)
+/* Grid: groups of all segments, rows; a warp has a group. */
+template <int GROUP> static __global__ void __launch_bounds__(128) smolq__cuda_quantize(smolq__cuda_step s)
 {
-    int32_t pair = (int32_t)(blockIdx.x * 128 + threadIdx.x), row = (int32_t)blockIdx.y, half = s.n_rot / 2, head = pair / half, i = pair % half;
-    int32_t at = s.rope == SMOLQ_ROPE_PAIRS ? 2 * i : i, apart = s.rope == SMOLQ_ROPE_PAIRS ? 1 : half;
-    float *x = smolq__cuda_in(s, row) + (size_t)head * (size_t)s.n, a, b, cosine, sine;
-    if (head >= s.n_seg) return;
-    cosine = smolq__cuda_other(s, row)[i];
-    sine = smolq__cuda_other(s, row)[half + i];
-    a = x[at];
-    b = x[at + apart];
+    int32_t per_segment = s.n / GROUP, group = (int32_t)(blockIdx.x * 4 + threadIdx.x / 32), row = (int32_t)blockIdx.y, segment = group / per_segment;
+    if (segment >= s.n_seg) return; /* the whole warp */
+    smolq__cuda_quantize_group<GROUP>(smolq__cuda_in(s, row) + (size_t)segment * (size_t)s.n, s.out + (uint64_t)row * s.out_stride + (uint64_t)segment * smolq_a8_bytes(s.n, GROUP), s.n,
+                                      group % per_segment, s.batch.numeric);
+}
+
+/* A norm and the quantizing of its result, in groups of 256, of 32 or both.  Grid: 1, rows; 8 warps take the groups in turn. */
+static __global__ void __launch_bounds__(256) smolq__cuda_norm_quantize(smolq__cuda_step s)
+{
+    int32_t row = (int32_t)blockIdx.y, warp = (int32_t)threadIdx.x / 32;
+    const float *y = smolq__cuda_out(s, row);
+    smolq__cuda_norm_segment(s);
+    __syncthreads(); /* the row is written */
+    if (s.a256)
+        for (int32_t group = warp; group < s.n / 256; group += 8) smolq__cuda_quantize_group<256>(y, s.a256 + (uint64_t)row * s.a256_stride, s.n, group, s.batch.numeric);
+    if (s.a32)
+        for (int32_t group = warp; group < s.n / 32; group += 8) smolq__cuda_quantize_group<32>(y, s.a32 + (uint64_t)row * s.a32_stride, s.n, group, s.batch.numeric);
+}
+
+/* Rule 7, pair i of a head. */
+SMOLQ__CUDA_INLINE void smolq__cuda_rotate(const smolq__cuda_step &s, float *x, int32_t row, int32_t i)
+{
+    int32_t half = s.n_rot / 2, at = s.rope == SMOLQ_ROPE_PAIRS ? 2 * i : i, apart = s.rope == SMOLQ_ROPE_PAIRS ? 1 : half;
+    float cosine = smolq__cuda_other(s, row)[i], sine = smolq__cuda_other(s, row)[half + i], a = x[at], b = x[at + apart];
     x[at] = smolq_fma(a, cosine, -smolq_mul(b, sine));
     x[at + apart] = smolq_fma(a, sine, smolq_mul(b, cosine));
+}
+
+/* Grid: pairs of all heads, rows. */
+static __global__ void __launch_bounds__(128) smolq__cuda_rope(smolq__cuda_step s)
+{
+    int32_t pair = (int32_t)(blockIdx.x * 128 + threadIdx.x), row = (int32_t)blockIdx.y, half = s.n_rot / 2, head = pair / half;
+    if (head < s.n_seg) smolq__cuda_rotate(s, smolq__cuda_in(s, row) + (size_t)head * (size_t)s.n, row, pair % half);
 }
 
 /* Rule 8: one head's numbers into a cell, by one warp. */
@@ -1196,14 +1221,31 @@ SMOLQ__CUDA_INLINE int smolq__cuda_write_cell(int32_t type, const float *x, uint
     return finite;
 }
 
+SMOLQ__CUDA_INLINE void smolq__cuda_store_head(const smolq__cuda_step &s, const float *x, int32_t head, int32_t row, int is_value)
+{
+    const smolq_kv_layer &kv = smolq__cuda_cache(s, row);
+    uint64_t at = ((uint64_t)head * (uint64_t)kv.n_cells + (uint64_t)(s.batch.position[row] % kv.n_cells)) * kv.head_row_bytes;
+    if (!smolq__cuda_write_cell(kv.type, x, (is_value ? kv.v : kv.k) + at, s.n, (int32_t)threadIdx.x % 32)) *s.batch.numeric = 1;
+}
+
 /* Grid: KV heads, rows; the first warp stores the key, the second the value. */
 static __global__ void __launch_bounds__(64) smolq__cuda_kv_store(smolq__cuda_step s)
 {
     int32_t head = (int32_t)blockIdx.x, row = (int32_t)blockIdx.y, is_value = (int32_t)threadIdx.x / 32;
-    const smolq_kv_layer &kv = smolq__cuda_cache(s, row);
-    uint64_t at = ((uint64_t)head * (uint64_t)kv.n_cells + (uint64_t)(s.batch.position[row] % kv.n_cells)) * kv.head_row_bytes;
-    const float *x = (is_value ? smolq__cuda_other(s, row) : smolq__cuda_in(s, row)) + (size_t)head * (size_t)s.n;
-    if (!smolq__cuda_write_cell(kv.type, x, (is_value ? kv.v : kv.k) + at, s.n, (int32_t)threadIdx.x % 32)) *s.batch.numeric = 1;
+    smolq__cuda_store_head(s, (is_value ? smolq__cuda_value(s, row) : smolq__cuda_out(s, row)) + (size_t)head * (size_t)s.n, head, row, is_value);
+}
+
+/* Rotates queries and keys and stores keys and values, in one.  Grid: heads of Q, K and V, rows. */
+static __global__ void __launch_bounds__(64) smolq__cuda_rope_store(smolq__cuda_step s)
+{
+    int32_t head = (int32_t)blockIdx.x, row = (int32_t)blockIdx.y, is_query = head < s.n_head, is_value = head >= s.n_head + s.n_head_kv;
+    float *x = is_query ? smolq__cuda_in(s, row) : smolq__cuda_out(s, row);
+    if (!is_query) head = (head - s.n_head) % s.n_head_kv;
+    x += (size_t)head * (size_t)s.n;
+    if (!is_value)
+        for (int32_t i = (int32_t)threadIdx.x; i < s.n_rot / 2; i += 64) smolq__cuda_rotate(s, x, row, i);
+    __syncthreads(); /* the head is rotated */
+    if (!is_query && threadIdx.x < 32) smolq__cuda_store_head(s, is_value ? smolq__cuda_value(s, row) + (size_t)head * (size_t)s.n : x, head, row, is_value);
 }
 
 /* Number i of a cell. */
@@ -2364,33 +2406,23 @@ static smolq_result smolq__cuda_run_attention(smolq__cuda_walk *k, smolq__cuda_s
 
 /* ---- one operation ---- */
 
-static smolq_result smolq__cuda_run_op(smolq__cuda_walk *k, int32_t number)
+static void smolq__cuda_see(const smolq__cuda_walk *k, int32_t buffer, uint8_t **p, uint64_t *stride)
 {
-    const smolq__cuda_loaded *l = (const smolq__cuda_loaded *)k->run->loaded;
-    const smolq_op *op = &k->run->program->ops[number];
-    const smolq__cuda_op *placed = &l->ops[number - l->first_op];
-    int32_t n_rows = smolq__cuda_rows_of(k, op), in = op->in, out = op->out, other = SMOLQ_BUF_NONE, i;
-    unsigned rows = (unsigned)n_rows;
-    smolq_result result = SMOLQ_OK;
     smolq__cuda_view view;
+    if (buffer == SMOLQ_BUF_NONE) return;
+    view = smolq__cuda_view_of(k, buffer);
+    *p = view.p;
+    *stride = view.stride;
+}
+
+static smolq__cuda_step smolq__cuda_step_of(const smolq__cuda_walk *k, const smolq_op *op, const smolq__cuda_op *placed)
+{
+    int32_t in = op->in, out = op->out, other = SMOLQ_BUF_NONE;
+    uint8_t *p = NULL;
     smolq__cuda_step s;
-    if (op->kind == SMOLQ_OP_MATMUL || op->kind == SMOLQ_OP_MATMUL_EXPERTS) { /* in order: a part may gate the one before it */
-        for (i = 0; i < op->n_parts && result == SMOLQ_OK; i += 1 + smolq__cuda_is_pair(k, op, i)) result = smolq__cuda_run_part(k, op, placed, i);
-        return result;
-    }
-    if (op->kind == SMOLQ_OP_EMBED) {
-        smolq__cuda_embedding e;
-        view = smolq__cuda_view_of(k, op->out);
-        e.w = placed->table;
-        e.token = k->batch.token;
-        e.out = view.p;
-        e.out_stride = view.stride;
-        e.scale = op->scale;
-        return smolq__cuda_embed_rows(k, e, n_rows);
-    }
     switch (op->kind) {
     case SMOLQ_OP_ROPE:       other = op->angles; break;
-    case SMOLQ_OP_KV_STORE:   in = SMOLQ_BUF_K; other = SMOLQ_BUF_V; break;
+    case SMOLQ_OP_KV_STORE:   out = SMOLQ_BUF_K; break;
     case SMOLQ_OP_ATTENTION:  in = SMOLQ_BUF_Q; out = SMOLQ_BUF_ATT; other = op->heated ? SMOLQ_BUF_HEAT : SMOLQ_BUF_NONE; break;
     case SMOLQ_OP_GLU:        out = SMOLQ_BUF_GATE; other = SMOLQ_BUF_UP; break;
     case SMOLQ_OP_ROUTE:      in = SMOLQ_BUF_ROUTER; out = SMOLQ_BUF_PICKS; break;
@@ -2400,23 +2432,13 @@ static smolq_result smolq__cuda_run_op(smolq__cuda_walk *k, int32_t number)
     }
     memset(&s, 0, sizeof s);
     s.batch = k->batch;
-    if (in != SMOLQ_BUF_NONE) {
-        view = smolq__cuda_view_of(k, in);
-        s.in = view.p;
-        s.in_stride = view.stride;
-    }
-    if (out != SMOLQ_BUF_NONE) {
-        view = smolq__cuda_view_of(k, out);
-        s.out = view.p;
-        s.out_stride = view.stride;
-    }
-    if (other != SMOLQ_BUF_NONE) {
-        view = smolq__cuda_view_of(k, other);
-        s.other = view.p;
-        s.other_stride = view.stride;
-    }
+    smolq__cuda_see(k, in, &s.in, &s.in_stride);
+    smolq__cuda_see(k, out, &s.out, &s.out_stride);
+    smolq__cuda_see(k, other, &p, &s.other_stride);
+    s.other = p;
+    if (op->kind == SMOLQ_OP_KV_STORE) smolq__cuda_see(k, SMOLQ_BUF_V, &s.value, &s.value_stride);
     s.w = placed->w;
-    s.n_rows = n_rows;
+    s.n_rows = smolq__cuda_rows_of(k, op);
     s.n = op->n;
     s.n_seg = op->n_seg;
     s.add = op->add;
@@ -2435,6 +2457,31 @@ static smolq_result smolq__cuda_run_op(smolq__cuda_walk *k, int32_t number)
     s.eps = op->eps;
     s.scale = op->scale;
     s.cap = op->cap;
+    return s;
+}
+
+static smolq_result smolq__cuda_run_op(smolq__cuda_walk *k, int32_t number)
+{
+    const smolq__cuda_loaded *l = (const smolq__cuda_loaded *)k->run->loaded;
+    const smolq_op *op = &k->run->program->ops[number];
+    const smolq__cuda_op *placed = &l->ops[number - l->first_op];
+    unsigned rows = (unsigned)smolq__cuda_rows_of(k, op);
+    smolq_result result = SMOLQ_OK;
+    smolq__cuda_step s;
+    int32_t i;
+    if (op->kind == SMOLQ_OP_MATMUL || op->kind == SMOLQ_OP_MATMUL_EXPERTS) { /* in order: a part may gate the one before it */
+        for (i = 0; i < op->n_parts && result == SMOLQ_OK; i += 1 + smolq__cuda_is_pair(k, op, i)) result = smolq__cuda_run_part(k, op, placed, i);
+        return result;
+    }
+    if (op->kind == SMOLQ_OP_EMBED) {
+        smolq__cuda_embedding e;
+        e.w = placed->table;
+        e.token = k->batch.token;
+        e.scale = op->scale;
+        smolq__cuda_see(k, op->out, &e.out, &e.out_stride);
+        return smolq__cuda_embed_rows(k, e, (int32_t)rows);
+    }
+    s = smolq__cuda_step_of(k, op, placed);
     switch (op->kind) {
     case SMOLQ_OP_NORM:       return smolq__cuda_launch(k, smolq__cuda_norm, "norm", (unsigned)s.n_seg, rows, s.n > 256 ? 256 : 64, s);
     case SMOLQ_OP_QUANTIZE:   return smolq__cuda_launch(k, op->group == 256 ? smolq__cuda_quantize<256> : smolq__cuda_quantize<32>, "quantize", smolq__cuda_blocks((int64_t)s.n / op->group * s.n_seg, 4),
@@ -2454,10 +2501,60 @@ static smolq_result smolq__cuda_run_op(smolq__cuda_walk *k, int32_t number)
     }
 }
 
+/* ---- several operations in one launch: each returns how many it has launched, 0 if they are not of its kind ---- */
+
+/* A norm of whole rows and the one or two quantizations of its result. */
+static int32_t smolq__cuda_run_norm_quantize(smolq__cuda_walk *k, int32_t number, int32_t n_ops, smolq_result *result)
+{
+    const smolq__cuda_loaded *l = (const smolq__cuda_loaded *)k->run->loaded;
+    const smolq_op *op = &k->run->program->ops[number];
+    smolq__cuda_step s;
+    int32_t n = 1;
+    if (op->kind != SMOLQ_OP_NORM || op->n_seg != 1) return 0;
+    s = smolq__cuda_step_of(k, op, &l->ops[number - l->first_op]);
+    for (; n < n_ops && n < 3; n++) {
+        const smolq_op *next = op + n;
+        if (next->kind != SMOLQ_OP_QUANTIZE || next->in != op->out || next->n != op->n || next->n_seg != 1 || next->selected != op->selected) break;
+        if (next->group == 256) smolq__cuda_see(k, next->out, &s.a256, &s.a256_stride);
+        else smolq__cuda_see(k, next->out, &s.a32, &s.a32_stride);
+    }
+    if (n == 1) return 0;
+    *result = smolq__cuda_launch(k, smolq__cuda_norm_quantize, "norm and quantize", 1, (unsigned)s.n_rows, 256, s);
+    return n;
+}
+
+/* The rotations of queries and keys, and the storing of keys and values. */
+static int32_t smolq__cuda_run_rope_store(smolq__cuda_walk *k, int32_t number, int32_t n_ops, smolq_result *result)
+{
+    const smolq_op *q = &k->run->program->ops[number], *keys = q + 1, *store = q + 2;
+    smolq__cuda_step s;
+    smolq__cuda_op none;
+    if (n_ops < 3 || q->kind != SMOLQ_OP_ROPE || keys->kind != SMOLQ_OP_ROPE || store->kind != SMOLQ_OP_KV_STORE || q->in != SMOLQ_BUF_Q || keys->in != SMOLQ_BUF_K || q->n != keys->n ||
+        q->n_rot != keys->n_rot || q->rope != keys->rope || q->angles != keys->angles || store->n != q->n || keys->n_seg != store->n_head_kv)
+        return 0;
+    memset(&none, 0, sizeof none);
+    s = smolq__cuda_step_of(k, q, &none);
+    s.n_head = q->n_seg;
+    s.n_head_kv = keys->n_seg;
+    s.layer = store->layer;
+    smolq__cuda_see(k, SMOLQ_BUF_K, &s.out, &s.out_stride);
+    smolq__cuda_see(k, SMOLQ_BUF_V, &s.value, &s.value_stride);
+    *result = smolq__cuda_launch(k, smolq__cuda_rope_store, "rope and kv_store", (unsigned)(s.n_head + 2 * s.n_head_kv), (unsigned)s.n_rows, 64, s);
+    return 3;
+}
+
 static smolq_result smolq__cuda_run_ops(smolq__cuda_walk *k, uint32_t op, uint32_t end)
 {
     smolq_result result = SMOLQ_OK;
-    for (; op < end && result == SMOLQ_OK; op++) result = smolq__cuda_run_op(k, (int32_t)op);
+    while (op < end && result == SMOLQ_OK) {
+        int32_t n = smolq__cuda_run_norm_quantize(k, (int32_t)op, (int32_t)(end - op), &result);
+        if (!n) n = smolq__cuda_run_rope_store(k, (int32_t)op, (int32_t)(end - op), &result);
+        if (!n) {
+            result = smolq__cuda_run_op(k, (int32_t)op);
+            n = 1;
+        }
+        op += (uint32_t)n;
+    }
     return result;
 }
 

@@ -530,6 +530,47 @@ static void attentions(void)
     }
 }
 
+/* Operations that follow each other in programs, which a backend may compute in one: a norm and its quantizing, two rotations and the storing. */
+static void operations_in_a_row(void)
+{
+    int round;
+    for (round = 0; round < 24; round++) {
+        int32_t n = round % 3 == 0 ? 256 : 1280, groups = round % 3, part;
+        bed *b = new_bed(round % 2 ? 1 : 6);
+        smolq_op *op = add_op(b, SMOLQ_OP_NORM, SMOLQ_BUF_RESIDUAL, round % 4 < 2 ? SMOLQ_BUF_NORMED : SMOLQ_BUF_RESIDUAL);
+        int32_t out = op->out;
+        op->n = n;
+        op->n_seg = 1;
+        op->add = round / 4 % 2;
+        op->eps = 1e-5f;
+        op->w = add_floats(b, n, 0.3, 1);
+        add_float_buffer(b, SMOLQ_BUF_RESIDUAL, n);
+        if (out == SMOLQ_BUF_NORMED) add_float_buffer(b, out, n);
+        if (groups != 1) add_quantize(b, out, n, 1, 256);
+        if (groups != 0) add_quantize(b, out, n, 1, 32);
+        run_bed(b, "norm of %d and quantizing, round %d", (int)n, round);
+
+        b = new_bed(round % 2 ? 1 : 5);
+        add_float_buffer(b, SMOLQ_BUF_Q, 64 * 6);
+        add_float_buffer(b, SMOLQ_BUF_K, 64 * 2);
+        add_float_buffer(b, SMOLQ_BUF_V, 64 * 2);
+        for (part = 0; part < 2; part++) {
+            op = add_op(b, SMOLQ_OP_ROPE, part ? SMOLQ_BUF_K : SMOLQ_BUF_Q, part ? SMOLQ_BUF_K : SMOLQ_BUF_Q);
+            op->n = 64;
+            op->n_rot = round % 4 ? 64 : 24;
+            op->n_seg = part ? 2 : 6;
+            op->rope = round / 2 % 2 ? SMOLQ_ROPE_PAIRS : SMOLQ_ROPE_HALVES;
+            op->angles = SMOLQ_BUF_ROPE;
+        }
+        add_buffer(b, SMOLQ_BUF_ROPE, 64 * 4, 1);
+        op = add_op(b, SMOLQ_OP_KV_STORE, SMOLQ_BUF_NONE, SMOLQ_BUF_NONE);
+        op->n = 64;
+        op->n_head_kv = 2;
+        add_cache(b, kv_types[round % 3], 2, 9, 64);
+        run_bed(b, "rotations and storing, round %d", round);
+    }
+}
+
 /* Scores below -3e38, as damaged weights make them: what stands for a key that is not there must be less. */
 static void least_scores(void)
 {

@@ -564,6 +564,7 @@ int main(int argc, char **argv)
         { "kv store", storing },
         { "attention", attentions },
         { "attention: scores below -3e38", least_scores },
+        { "operations in a row", operations_in_a_row },
         { "glu", gates },
         { "embedding, router, experts' sum, cap", the_rest },
         { "isa ref is the reference", the_reference_through_the_device },

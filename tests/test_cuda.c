@@ -448,6 +448,7 @@ int main(int argc, char **argv)
         { "cells of the cache",                                     storing },
         { "attention",                                              attentions },
         { "attention with the least scores",                        least_scores },
+        { "operations in a row",                                    operations_in_a_row },
         { "gates",                                                  gates },
         { "embedding, experts' sums, gather, caps",                 the_rest },
         { "golden files",                                           golden_models },
