@@ -89,7 +89,7 @@ NVCC       = nvcc
 CUDA_ARCHS = 75 80 86 89 90
 cuda: build/smolq_cuda.o
 build/smolq_cuda.o: smolq_cuda.cu smolq.h | build/.ready
-	$(NVCC) -O2 -I. $(foreach sm,$(CUDA_ARCHS),-gencode arch=compute_$(sm),code=sm_$(sm)) -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)) -c $< -o $@
+	$(NVCC) -O2 -I. -Xfatbin -compress-all $(foreach sm,$(CUDA_ARCHS),-gencode arch=compute_$(sm),code=sm_$(sm)) -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)) -c $< -o $@
 
 test-programs: $(TESTS)
 asan-programs: $(ASAN_TESTS)

@@ -54,6 +54,7 @@
 #  define SMOLQ__CUDA_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) ((kernel)<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__), cudaGetLastError())
 #  define SMOLQ__CUDA_SHARED(type, name, count) __shared__ type name[count]
 #  define SMOLQ__CUDA_UNROLL _Pragma("unroll")
+#  define SMOLQ__CUDA_CALLED static __device__ __noinline__
 
 /* Sixteen bytes that nobody writes while the kernel runs, at a multiple of 16. */
 static __device__ __forceinline__ uint4 smolq__cuda_load16(const void *p) { return __ldg((const uint4 *)p); }
@@ -85,6 +86,7 @@ static __device__ __forceinline__ void smolq__cuda_mma_s8_k16(int c[4], const un
 }
 #else
 #  define SMOLQ__CUDA_UNROLL /* compilers of the host know best */
+#  define SMOLQ__CUDA_CALLED static
 #endif
 
 /* ======== weights in device memory ======== */
@@ -675,8 +677,8 @@ SMOLQ__CUDA_INLINE float smolq__cuda_max32(float x)
     return x;
 }
 
-/* Rule 6: activation(gate) * up. */
-SMOLQ__CUDA_INLINE float smolq__cuda_gated(int32_t kind, float gate, float up)
+/* Rule 6: activation(gate) * up.  Called, since it is long and matmul has it at 32 places. */
+SMOLQ__CUDA_CALLED float smolq__cuda_gated(int32_t kind, float gate, float up)
 {
     if (kind == SMOLQ_GATE_SILU) return smolq_mul(smolq_silu(gate), up);
     if (kind == SMOLQ_GATE_GELU) return smolq_mul(smolq_gelu(gate), up);
@@ -738,7 +740,7 @@ enum { SMOLQ__CUDA_WARPS = 4, SMOLQ__CUDA_ROWS = 4, SMOLQ__CUDA_RECORDS = 32 };
  * Block: 4 warps; warp: ROWS rows, or with a second matrix half as many of both, in turn; lane: every 32nd chunk of each.  Shared memory: for each row of a warp the factors of up to 32 float
  * steps, 8 bytes each (and as much again for minimums); records of different rows begin in different banks.  Reads the matrix once, 16 bytes at a time, and x once for each warp, from the
  * L1 cache.  Four rows have four times the bytes on their way and share the walk along the records; one row makes four times the blocks, which small matrices need. */
-template <class FORMAT, int ROWS> static __global__ void __launch_bounds__(128) smolq__cuda_matvec(smolq__cuda_product p)
+template <class FORMAT, int ROWS> static __global__ void __launch_bounds__(128, ROWS == 1 ? 8 : 6) smolq__cuda_matvec(smolq__cuda_product p)
 {
     enum { WHOLE = FORMAT::STEP == 256, SPAN = WHOLE ? SMOLQ__CUDA_RECORDS * 8 : 32, /* chunks between two walks along the records */
            PAIRS = FORMAT::STEP == 16 || FORMAT::HAS_LEAST ? 2 : 1,                  /* float steps of a record: of a group and its minimums, or of two groups */
@@ -977,8 +979,8 @@ template <class FORMAT, int N_TILES> static __global__ void __launch_bounds__(12
         SMOLQ__CUDA_UNROLL
         for (int32_t e = 0; e < 4; e++) {
             int32_t row = first_row + warp_row + g + e / 2 * 8, token = first_token + 8 * n + 2 * t + e % 2;
-            if (row >= p.w.n_rows || token >= p.n_tokens) continue;
-            smolq__cuda_finish(p, smolq__cuda_place_of(p, token), row, acc[n][e]);
+            smolq__cuda_place place = { NULL, NULL, (float *)(void *)(p.y + (uint64_t)token * p.y_stride), p.bias };
+            if (row < p.w.n_rows && token < p.n_tokens) smolq__cuda_finish(p, place, row, acc[n][e]);
         }
 }
 
@@ -1412,7 +1414,7 @@ SMOLQ__CUDA_INLINE int32_t smolq__cuda_first_key(const smolq__cuda_attended &to)
 
 /* Rule 9, for many rows.  Grid: heads, rows; the block walks over the keys 256 at a time and merges the outputs of their four blocks.
  * Each query head reads its keys and values by itself; heads that share them find them in the L2 cache. */
-static __global__ void __launch_bounds__(256) smolq__cuda_attention(smolq__cuda_step s)
+static __global__ void __launch_bounds__(256, 3) smolq__cuda_attention(smolq__cuda_step s)
 {
     SMOLQ__CUDA_SHARED(float, q, SMOLQ__CUDA_HEAD);
     SMOLQ__CUDA_SHARED(float, o, SMOLQ__CUDA_BLOCKS * SMOLQ__CUDA_HEAD);
@@ -1446,7 +1448,7 @@ SMOLQ__CUDA_INLINE float *smolq__cuda_tiles(const smolq__cuda_step &s, int32_t h
 }
 
 /* Grid: heads, rows, tiles; first_tile is the first of this launch. */
-static __global__ void __launch_bounds__(256) smolq__cuda_attention_tile(smolq__cuda_step s)
+static __global__ void __launch_bounds__(256, 3) smolq__cuda_attention_tile(smolq__cuda_step s)
 {
     SMOLQ__CUDA_SHARED(float, q, SMOLQ__CUDA_HEAD);
     SMOLQ__CUDA_SHARED(float, p, SMOLQ__CUDA_TILE_KEYS);
