@@ -185,8 +185,11 @@ static smolq__cpu_floats smolq__cpu_floats_enter(void)
 #  define SMOLQ__CPU_ALIGN_STACK
 #endif
 
-/* ---- the body, once per instruction set ---- */
+/* ---- the body, once per instruction set ----
+ * SUFFIX goes behind the names of its functions; TARGET, where there is one, says what their code may use.  The body undefines both. */
 
+#define SMOLQ__CPU_PRAGMA2(text) _Pragma(#text)
+#define SMOLQ__CPU_PRAGMA(text)  SMOLQ__CPU_PRAGMA2(text)
 #define SMOLQ__CPU_JOIN2(a, b) a##_##b
 #define SMOLQ__CPU_JOIN(a, b)  SMOLQ__CPU_JOIN2(a, b)
 #define SMOLQ__CPU(name)       SMOLQ__CPU_JOIN(smolq__cpu_##name, SMOLQ__CPU_SUFFIX)
@@ -302,82 +305,28 @@ static const uint8_t smolq__cpu_word_pair[4][32] = { SMOLQ__CPU_WORDS(0, 1), SMO
 #  define SMOLQ__CPU_BODY
 #  define SMOLQ__CPU_SUFFIX avx2
 #  define SMOLQ__CPU_AVX2
-#  if defined(__clang__)
-#    pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
-#  elif defined(__GNUC__)
-#    pragma GCC push_options
-#    pragma GCC target("avx2,fma,f16c")
-SMOLQ__CPU_ALIGN_STACK
-#  endif
+#  define SMOLQ__CPU_TARGET "avx2,fma,f16c"
 #  include "smolq_cpu.c"
-#  if defined(__clang__)
-#    pragma clang attribute pop
-#  elif defined(__GNUC__)
-#    pragma GCC pop_options
-#  endif
 #  undef SMOLQ__CPU_AVX2
-#  undef SMOLQ__CPU_SUFFIX
 #  if SMOLQ__CPU_HAS_VNNI
 #    define SMOLQ__CPU_SUFFIX avxvnni
 #    define SMOLQ__CPU_VNNI
-#    if defined(__clang__)
-#      pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avxvnni"))), apply_to = function)
-#    elif defined(__GNUC__)
-#      pragma GCC push_options
-#      pragma GCC target("avx2,fma,f16c,avxvnni")
-SMOLQ__CPU_ALIGN_STACK
-#    endif
+#    define SMOLQ__CPU_TARGET "avx2,fma,f16c,avxvnni"
 #    include "smolq_cpu.c"
-#    if defined(__clang__)
-#      pragma clang attribute pop
-#    elif defined(__GNUC__)
-#      pragma GCC pop_options
-#    endif
 #    undef SMOLQ__CPU_VNNI
-#    undef SMOLQ__CPU_SUFFIX
 #  endif
 #  define SMOLQ__CPU_SUFFIX avx512
 #  define SMOLQ__CPU_AVX512
-#  if defined(__clang__)
-#    pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"))), apply_to = function)
-#  elif defined(__GNUC__)
-#    pragma GCC diagnostic push
-#    pragma GCC diagnostic ignored "-Wmaybe-uninitialized" /* GCC 12's own avx512fintrin.h (bug 105593) */
-#    pragma GCC push_options
-#    pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
-SMOLQ__CPU_ALIGN_STACK
-#  endif
+#  define SMOLQ__CPU_TARGET "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
 #  include "smolq_cpu.c"
-#  if defined(__clang__)
-#    pragma clang attribute pop
-#  elif defined(__GNUC__)
-#    pragma GCC pop_options
-#    pragma GCC diagnostic pop
-#  endif
 #  if defined(SMOLQ__TILE_LOAD)
-#    undef SMOLQ__CPU_SUFFIX
 #    define SMOLQ__CPU_SUFFIX amx
 #    define SMOLQ__CPU_AMX
-#    if defined(__clang__)
-#      pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,amx-tile,amx-int8,amx-bf16"))), apply_to = function)
-#    elif defined(__GNUC__)
-#      pragma GCC diagnostic push
-#      pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#      pragma GCC push_options
-#      pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,amx-tile,amx-int8,amx-bf16")
-SMOLQ__CPU_ALIGN_STACK
-#    endif
+#    define SMOLQ__CPU_TARGET "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,amx-tile,amx-int8,amx-bf16"
 #    include "smolq_cpu.c"
-#    if defined(__clang__)
-#      pragma clang attribute pop
-#    elif defined(__GNUC__)
-#      pragma GCC pop_options
-#      pragma GCC diagnostic pop
-#    endif
 #    undef SMOLQ__CPU_AMX
 #  endif
 #  undef SMOLQ__CPU_AVX512
-#  undef SMOLQ__CPU_SUFFIX
 #  undef SMOLQ__CPU_BODY
 
 #elif defined(SMOLQ__CPU_ARM)
@@ -420,47 +369,29 @@ static int smolq__cpu_has_i8mm(void)
 #  endif
 }
 
+/* GCC's arch= would take away what the flags allow beyond it, so it is told only what it would not do of itself. */
 #  define SMOLQ__CPU_BODY
 #  define SMOLQ__CPU_NEON
 #  define SMOLQ__CPU_SUFFIX neon
 #  include "smolq_cpu.c"
-#  undef SMOLQ__CPU_SUFFIX
 #  define SMOLQ__CPU_SUFFIX dotprod
 #  define SMOLQ__CPU_DOTPROD
 #  if defined(__clang__)
-#    pragma clang attribute push(__attribute__((target("dotprod"))), apply_to = function)
-#  elif !defined(__ARM_FEATURE_DOTPROD) /* GCC's arch= would take away what the flags allow beyond it */
-#    define SMOLQ__CPU_PUSHED /* the pragma defines that macro */
-#    pragma GCC push_options
-#    pragma GCC target("arch=armv8.2-a+dotprod")
+#    define SMOLQ__CPU_TARGET "dotprod"
+#  elif !defined(__ARM_FEATURE_DOTPROD)
+#    define SMOLQ__CPU_TARGET "arch=armv8.2-a+dotprod"
 #  endif
 #  include "smolq_cpu.c"
-#  if defined(__clang__)
-#    pragma clang attribute pop
-#  elif defined(SMOLQ__CPU_PUSHED)
-#    pragma GCC pop_options
-#    undef SMOLQ__CPU_PUSHED
-#  endif
-#  undef SMOLQ__CPU_SUFFIX
 #  define SMOLQ__CPU_SUFFIX i8mm
 #  define SMOLQ__CPU_I8MM
 #  if defined(__clang__)
-#    pragma clang attribute push(__attribute__((target("dotprod,i8mm"))), apply_to = function)
+#    define SMOLQ__CPU_TARGET "dotprod,i8mm"
 #  elif !defined(__ARM_FEATURE_MATMUL_INT8)
-#    define SMOLQ__CPU_PUSHED
-#    pragma GCC push_options
-#    pragma GCC target("arch=armv8.2-a+dotprod+i8mm")
+#    define SMOLQ__CPU_TARGET "arch=armv8.2-a+dotprod+i8mm"
 #  endif
 #  include "smolq_cpu.c"
-#  if defined(__clang__)
-#    pragma clang attribute pop
-#  elif defined(SMOLQ__CPU_PUSHED)
-#    pragma GCC pop_options
-#    undef SMOLQ__CPU_PUSHED
-#  endif
 #  undef SMOLQ__CPU_I8MM
 #  undef SMOLQ__CPU_DOTPROD
-#  undef SMOLQ__CPU_SUFFIX
 #  undef SMOLQ__CPU_NEON
 #  undef SMOLQ__CPU_BODY
 #endif
@@ -833,6 +764,16 @@ SMOLQ_API const smolq_backend *smolq_backend_cpu(void) { return &smolq__cpu_back
 #endif /* SMOLQ__CPU_ONCE */
 
 #else /* ======== the second half: the body, for one instruction set ======== */
+
+#if defined(SMOLQ__CPU_TARGET) && defined(__clang__)
+SMOLQ__CPU_PRAGMA(clang attribute push(__attribute__((target(SMOLQ__CPU_TARGET))), apply_to = function))
+#elif defined(SMOLQ__CPU_TARGET) && defined(__GNUC__)
+#  pragma GCC diagnostic push
+#  pragma GCC diagnostic ignored "-Wmaybe-uninitialized" /* GCC 12 means its own avx512fintrin.h (bug 105593) */
+#  pragma GCC push_options
+SMOLQ__CPU_PRAGMA(GCC target(SMOLQ__CPU_TARGET))
+SMOLQ__CPU_ALIGN_STACK
+#endif
 /* ---- the shim: sixteen floats, 32 bytes, and what products of them are made of ----
  *
  * lanes          sixteen floats, the unit of canonical sums (rule 5); all operations are lane by lane
@@ -4938,4 +4879,13 @@ static void CALL(share)(const smolq__cpu_job *job, int32_t index)
 #undef codes
 #undef lanes
 #undef INLINE
+
+#if defined(SMOLQ__CPU_TARGET) && defined(__clang__)
+#  pragma clang attribute pop
+#elif defined(SMOLQ__CPU_TARGET) && defined(__GNUC__)
+#  pragma GCC pop_options
+#  pragma GCC diagnostic pop
+#endif
+#undef SMOLQ__CPU_TARGET
+#undef SMOLQ__CPU_SUFFIX
 #endif
