@@ -783,12 +783,12 @@ SMOLQ__CPU_ALIGN_STACK
  *   lanes_pow2   x * 2^n by adding to the exponent bits, n whole
  *   lanes_min    b where b is a NaN, and lanes_max; what a NaN in a gives is open
  * int16s         sixteen of them
- *   words        those at p                        widen       16 bytes at p, widen_codes the first of 32 in registers; all signed
+ *   words        those at p                        widen_codes the first 16 of 32 bytes, signed
  *   pairs        eight bytes, each twice           times       each times a number
  * int32s         as many as it likes, of which the sum over the whole vector is what counts
  *   dot_words    acc + the products of words, mul_words without acc
  *   dot_codes    of 32 bytes each, the first ones below 128, signed where is_signed; dot_halves has in its first half the sums of the first 16
- *   sum1 sum4    the sums of one, or of four as floats; sum8 of eight, less a number, as floats; halves8 two sums of each
+ *   sum4         the sums of four as floats; sum8 of eight, less a number, as floats; halves8 two sums of each
  * four, eight    so many floats, one for each row
  *
  * codes          32 bytes, as blocks are unpacked in; where sixteen are asked for they are the first ones, and what is behind them does not matter
@@ -1010,7 +1010,6 @@ typedef struct int16s { int16x8_t a, b; } int16s;
 typedef int32x4_t int32s;
 INLINE int16s CALL(words)(const void *p) { int16s x = { vreinterpretq_s16_u8(BYTES(p)), vreinterpretq_s16_u8(BYTES((const uint8_t *)p + 16)) }; return x; }
 INLINE void   CALL(put_words)(int16_t *p, int16s x) { vst1q_s16(p, x.a); vst1q_s16(p + 8, x.b); }
-INLINE int16s CALL(widen)(const int8_t *p) { int8x16_t v = vld1q_s8(p); int16s x = { vmovl_s8(vget_low_s8(v)), vmovl_high_s8(v) }; return x; }
 INLINE int16s CALL(widen_codes)(codes x) { int8x16_t v = vreinterpretq_s8_u8(x.a); int16s y = { vmovl_s8(vget_low_s8(v)), vmovl_high_s8(v) }; return y; }
 INLINE int16s CALL(pairs)(uint64_t bytes) { int16x8_t w = vmovl_s8(vcreate_s8(bytes)); int16s x = { vzip1q_s16(w, w), vzip2q_s16(w, w) }; return x; }
 INLINE int32s CALL(none)(void) { return vdupq_n_s32(0); }
@@ -1022,7 +1021,6 @@ INLINE int32s CALL(dot_words)(int32s acc, int16s x, int16s y)
 INLINE int32s CALL(mul_words)(int16s x, int16s y) { return CALL(dot_words)(CALL(none)(), x, y); }
 INLINE int16s CALL(times)(int16s x, int32_t n) { int16s y = { vmulq_n_s16(x.a, (int16_t)n), vmulq_n_s16(x.b, (int16_t)n) }; return y; }
 INLINE int32s CALL(less)(int32s a, int32s b) { return vsubq_s32(a, b); }
-INLINE int32_t CALL(sum1)(int32s x) { return vaddvq_s32(x); }
 INLINE int32x4_t CALL(sums4)(int32s a, int32s b, int32s c, int32s d) { return vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d)); }
 INLINE int16_t CALL(sum_bytes)(const int8_t *p) { return vaddlvq_s8(vld1q_s8(p)); }
 
@@ -1094,7 +1092,6 @@ INLINE float CALL(fold)(lanes x)
     b = _mm_add_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
 }
-INLINE __m256i CALL(dot_words)(__m256i acc, __m256i a, __m256i b) { return _mm256_dpwssd_epi32(acc, a, b); }
 enum { CALL(FOLDS) = 16, CALL(VECTORS) = 4 };
 INLINE void CALL(folds)(const lanes *x, float *y) /* each step adds what is 8, 4, 2, 1 apart and halves the number of vectors */
 {
@@ -1177,7 +1174,6 @@ INLINE float CALL(most)(lanes x)
     b = _mm_max_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
 }
-INLINE __m256i CALL(dot_words)(__m256i acc, __m256i a, __m256i b) { return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)); } /* AVX-VNNI's instruction makes chains slower: Q4_K by a third */
 enum { CALL(FOLDS) = 4, CALL(VECTORS) = 1 };
 INLINE void CALL(folds)(const lanes *x, float *y) /* each step adds what is 8, 4, 2, 1 apart */
 {
@@ -1299,23 +1295,11 @@ INLINE flips CALL(flip_bits)(uint32_t bits) { return _mm256_or_si256(CALL(code_b
 INLINE codes CALL(code_flip)(codes x, flips f) { return _mm256_sign_epi8(x, f); }
 #endif
 
-INLINE int16s CALL(words)(const void *p) { return LOAD256(p); }
-INLINE int16s CALL(widen)(const int8_t *p) { return _mm256_cvtepi8_epi16(LOAD128(p)); }
 INLINE int16s CALL(widen_codes)(codes x) { return _mm256_cvtepi8_epi16(_mm256_castsi256_si128(x)); }
 INLINE int16s CALL(pairs)(uint64_t bytes)
 {
     __m128i w = _mm_cvtepi8_epi16(_mm_cvtsi64_si128((int64_t)bytes));
     return _mm256_set_m128i(_mm_unpackhi_epi16(w, w), _mm_unpacklo_epi16(w, w));
-}
-INLINE int32s CALL(none)(void) { return _mm256_setzero_si256(); }
-INLINE int32s CALL(mul_words)(int16s a, int16s b) { return _mm256_madd_epi16(a, b); }
-INLINE int16s CALL(times)(int16s a, int32_t n) { return _mm256_mullo_epi16(a, _mm256_set1_epi16((int16_t)n)); }
-INLINE int32s CALL(less)(int32s a, int32s b) { return _mm256_sub_epi32(a, b); }
-INLINE int32_t CALL(sum1)(int32s x)
-{
-    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
-    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
-    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
 }
 /* Sums of the four first halves, then of the second ones. */
 INLINE __m256i CALL(halves4)(int32s a, int32s b, int32s c, int32s d) { return _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d)); }
@@ -1329,21 +1313,30 @@ INLINE int16s CALL(mul_codes)(codes x, codes y, int is_signed) /* sixteen sums o
 {
     return is_signed ? _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8(y, x)) : _mm256_maddubs_epi16(x, y);
 }
-INLINE int32s CALL(dot_codes)(codes x, codes y, int is_signed) { return _mm256_madd_epi16(CALL(mul_codes)(x, y, is_signed), _mm256_set1_epi16(1)); }
-INLINE int32s CALL(dot_halves)(codes x, codes y, int is_signed) { return CALL(dot_codes)(x, y, is_signed); }
 
 typedef __m128 four;
 typedef __m256 eight;
-INLINE four CALL(all4)(float x) { return _mm_set1_ps(x); }
-INLINE four CALL(load4)(const float *p) { return _mm_loadu_ps(p); }
-INLINE void CALL(store4)(float *p, four x) { _mm_storeu_ps(p, x); }
-INLINE four CALL(mul4)(four x, four y) { return _mm_mul_ps(x, y); }
-INLINE four CALL(fma4)(four x, four y, four z) { return _mm_fmadd_ps(x, y, z); }
 INLINE four CALL(sum4)(int32s a, int32s b, int32s c, int32s d)
 {
     __m256i x = CALL(halves4)(a, b, c, d);
     return _mm_cvtepi32_ps(_mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1)));
 }
+INLINE float CALL(half1)(const uint8_t *p) { return _cvtsh_ss(smolq_u16_at(p)); }
+
+#  if !defined(SMOLQ__CPU_AVX512) /* whose decode kernels are made of dwords */
+INLINE int16s CALL(words)(const void *p) { return LOAD256(p); }
+INLINE int32s CALL(none)(void) { return _mm256_setzero_si256(); }
+INLINE int32s CALL(dot_words)(int32s acc, int16s a, int16s b) { return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)); } /* AVX-VNNI's instruction makes chains slower: Q4_K by a third */
+INLINE int32s CALL(mul_words)(int16s a, int16s b) { return _mm256_madd_epi16(a, b); }
+INLINE int16s CALL(times)(int16s a, int32_t n) { return _mm256_mullo_epi16(a, _mm256_set1_epi16((int16_t)n)); }
+INLINE int32s CALL(less)(int32s a, int32s b) { return _mm256_sub_epi32(a, b); }
+INLINE int32s CALL(dot_codes)(codes x, codes y, int is_signed) { return _mm256_madd_epi16(CALL(mul_codes)(x, y, is_signed), _mm256_set1_epi16(1)); }
+INLINE int32s CALL(dot_halves)(codes x, codes y, int is_signed) { return CALL(dot_codes)(x, y, is_signed); }
+INLINE four CALL(all4)(float x) { return _mm_set1_ps(x); }
+INLINE four CALL(load4)(const float *p) { return _mm_loadu_ps(p); }
+INLINE void CALL(store4)(float *p, four x) { _mm_storeu_ps(p, x); }
+INLINE four CALL(mul4)(four x, four y) { return _mm_mul_ps(x, y); }
+INLINE four CALL(fma4)(four x, four y, four z) { return _mm_fmadd_ps(x, y, z); }
 INLINE eight CALL(all8)(float x) { return _mm256_set1_ps(x); }
 INLINE eight CALL(load8)(const float *p) { return _mm256_loadu_ps(p); }
 INLINE void  CALL(store8)(float *p, eight x) { _mm256_storeu_ps(p, x); }
@@ -1361,7 +1354,7 @@ INLINE eight CALL(halves8)(const int32s *s, eight *second)
     *second = _mm256_cvtepi32_ps(_mm256_permute2x128_si256(low, high, 0x31));
     return _mm256_cvtepi32_ps(_mm256_permute2x128_si256(low, high, 0x20));
 }
-INLINE float CALL(half1)(const uint8_t *p) { return _cvtsh_ss(smolq_u16_at(p)); }
+#  endif
 #endif
 
 /* n <= 16 floats, +0 behind them */
@@ -3217,7 +3210,6 @@ typedef struct CALL(sixteen) {
 #if defined(SMOLQ__CPU_AVX512)
 typedef __m512i dwords;
 #define DWORDS(x) _mm512_set1_epi32((int32_t)(x))
-INLINE dwords CALL(each_load)(const void *p) { return _mm512_loadu_si512(p); }
 INLINE void   CALL(each_store)(void *p, dwords x) { _mm512_storeu_si512(p, x); }
 INLINE dwords CALL(each_and)(dwords x, dwords y) { return _mm512_and_si512(x, y); }
 INLINE dwords CALL(each_or)(dwords x, dwords y) { return _mm512_or_si512(x, y); }
@@ -3233,7 +3225,6 @@ typedef struct dwords { __m256i a, b; } dwords;
 INLINE dwords CALL(eights)(__m256i a, __m256i b) { dwords x; x.a = a; x.b = b; return x; }
 INLINE dwords CALL(each_all)(int32_t x) { return CALL(eights)(_mm256_set1_epi32(x), _mm256_set1_epi32(x)); }
 #define DWORDS(x) CALL(each_all)((int32_t)(x))
-INLINE dwords CALL(each_load)(const void *p) { return CALL(eights)(LOAD256(p), LOAD256((const uint8_t *)p + 32)); }
 INLINE void   CALL(each_store)(void *p, dwords x) { STORE256(p, x.a); STORE256((uint8_t *)p + 32, x.b); }
 INLINE dwords CALL(each_and)(dwords x, dwords y) { return CALL(eights)(_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)); }
 INLINE dwords CALL(each_or)(dwords x, dwords y) { return CALL(eights)(_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)); }
