@@ -53,11 +53,16 @@ build/tests/%: tests/%.c $(wildcard tests/*.h) $(PARTS) smolq.h | build/.ready
 	@rm -f $@
 	$(CC) $(TESTFLAGS) -I. $< -o $@ -lm -lpthread
 
+# The kernels as users compile them, once for all.
+build/tests/test_cpu: tests/test_cpu.c $(wildcard tests/*.h) smolq.h build/smolq_cpu.o | build/.ready
+	@rm -f $@
+	$(CC) $(TESTFLAGS) -DTEST_CPU_LINKED -I. $< build/smolq_cpu.o -o $@ -lm -lpthread
+
 build/asan/%: tests/%.c $(wildcard tests/*.h) $(PARTS) smolq.h | build/.ready
 	@rm -f $@
 	$(CC) $(SANITIZE) -I. $< -o $@ -lm -lpthread
 
-build/tests/test_cpu build/tests/test_cpu_tiles build/asan/test_cpu build/asan/test_cpu_tiles: smolq_cpu.c tests/test_cpu.c
+build/tests/test_cpu_tiles build/asan/test_cpu build/asan/test_cpu_tiles: smolq_cpu.c tests/test_cpu.c
 
 test-programs: $(TESTS)
 asan-programs: $(ASAN_TESTS)

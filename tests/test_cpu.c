@@ -10,7 +10,7 @@
  * tests/test_cpu_arm.sh and tests/test_cpu_windows.sh run them in emulators. */
 #define SMOLQ_IMPLEMENTATION
 #include "smolq.h"
-#ifndef TEST_CPU_LINKED /* tests/test_cpu_arm.sh compiles it beside */
+#ifndef TEST_CPU_LINKED /* it is compiled beside */
 #  include "../smolq_cpu.c"
 #endif
 #include "test.h"
