@@ -2832,58 +2832,49 @@ INLINE lanes CALL(joined)(const smolq_op_part *part, lanes v, lanes out) /* the 
     return part->add != 0 ? CALL(fma)(CALL(all)(part->add), v, out) : v;
 }
 
-/* n <= 16 rows, `apart` from each other. */
-INLINE void CALL(put_apart)(const smolq_op_part *part, float *out, int32_t row, int32_t apart, const float *y, int32_t n)
-{
-    float v[16] = { 0 }, old[16] = { 0 };
-    const float *bias = part->bias;
-    int32_t r;
-    if (!part->gate) {
-        for (r = 0; r < n; r++, row += apart) {
-            float x = bias ? y[r] + bias[row] : y[r];
-            out[row] = part->add != 0 ? CALL(fma1)(part->add, x, out[row]) : x;
-        }
-        return;
-    }
-    for (r = 0; r < n; r++) {
-        v[r] = bias ? y[r] + bias[row + r * apart] : y[r];
-        old[r] = out[row + r * apart];
-    }
-    CALL(store)(v, CALL(joined)(part, CALL(load)(v), CALL(load)(old)));
-    for (r = 0; r < n; r++) out[row + r * apart] = v[r];
-}
-
-/* Sixteen rows, or n that are left. */
+/* n <= 16 rows. */
 INLINE void CALL(put_rows)(const smolq_op_part *part, float *out, int32_t row, const float *y, int32_t n)
 {
-    lanes v = CALL(load)(y);
-    if (n < 16) {
-        CALL(put_apart)(part, out, row, 1, y, n);
-        return;
-    }
-    if (part->bias) v = CALL(add)(v, CALL(load)(part->bias + row));
-    CALL(store)(out + row, CALL(joined)(part, v, CALL(load)(out + row)));
+    lanes v = n < 16 ? CALL(load_some)(y, n) : CALL(load)(y), old = CALL(zero)();
+    out += row;
+    if (part->bias) v = CALL(add)(v, n < 16 ? CALL(load_some)(part->bias + row, n) : CALL(load)(part->bias + row));
+    if (part->gate || part->add != 0) old = n < 16 ? CALL(load_some)(out, n) : CALL(load)(out);
+    v = CALL(joined)(part, v, old);
+    if (n < 16) CALL(store_some)(out, v, n);
+    else CALL(store)(out, v);
 }
 
-/* Rows [begin, end) of a part for up to SMOLQ__CPU_FEW tokens. */
+/* Rows [begin, end) of a part for up to SMOLQ__CPU_FEW tokens: several streams of neighboring rows, far apart from each other.  Of each stream sixteen results are kept
+ * and put where they belong together. */
 static void CALL(few)(const smolq_run *run, const smolq_op_part *part, int32_t first_token, int32_t n_x, int32_t begin, int32_t end)
 {
     const smolq__type *type = smolq__type_of(part->w->type);
-    int32_t side = CALL(side_by_side)(type), m = (end - begin) / side, i, r, t;
+    int32_t side = CALL(side_by_side)(type), m = (end - begin) / side, first, n, i, r, t;
     const uint8_t *x[SMOLQ__CPU_FEW], *w[8];
-    float y[SMOLQ__CPU_FEW][8];
-    for (t = 0; t < n_x; t++) x[t] = smolq_row(run, part->in, first_token + t);
-    for (i = 0; i < m || begin + m * side + (i - m) * side < end; i++) {
-        int32_t apart = i < m ? m : 1, row = i < m ? begin + i : begin + m * side + (i - m) * side; /* far apart; the few left over side by side */
-        for (r = 0; r < side; r++) {
-            int32_t at = row + r * apart;
-            w[r] = part->w->data + (uint64_t)(at < end ? at : end - 1) * part->w->row_bytes;
-        }
-        if (n_x == 1) CALL(rows_1)(type, w, part->w->n_cols, x, y);
-        else CALL(rows_few)(type, w, part->w->n_cols, x, n_x, y);
-        for (r = side; row + (r - 1) * apart >= end;) r--;
-        for (t = 0; t < n_x; t++) CALL(put_apart)(part, (float *)(void *)smolq_row(run, part->out, first_token + t), row, apart, y[t], r);
+    float y[SMOLQ__CPU_FEW][8], kept[SMOLQ__CPU_FEW][8][16], *out[SMOLQ__CPU_FEW];
+    for (t = 0; t < n_x; t++) {
+        x[t] = smolq_row(run, part->in, first_token + t);
+        out[t] = (float *)(void *)smolq_row(run, part->out, first_token + t);
     }
+    for (r = 0; r < side; r++) w[r] = part->w->data + (uint64_t)(begin + r * m) * part->w->row_bytes;
+    for (first = 0; first < m; first += n) {
+        n = m - first < 16 ? m - first : 16;
+        for (i = 0; i < n; i++) {
+            if (n_x == 1) CALL(rows_1)(type, w, part->w->n_cols, x, y);
+            else CALL(rows_few)(type, w, part->w->n_cols, x, n_x, y);
+            for (r = 0; r < side; r++) w[r] += part->w->row_bytes;
+            for (t = 0; t < n_x; t++)
+                for (r = 0; r < side; r++) kept[t][r][i] = y[t][r];
+        }
+        for (t = 0; t < n_x; t++)
+            for (r = 0; r < side; r++) CALL(put_rows)(part, out[t], begin + r * m + first, kept[t][r], n);
+    }
+    begin += m * side; /* the few that are left over, the last one again and again behind them */
+    if (begin == end) return;
+    for (r = 0; r < side; r++) w[r] = part->w->data + (uint64_t)(begin + r < end ? begin + r : end - 1) * part->w->row_bytes;
+    if (n_x == 1) CALL(rows_1)(type, w, part->w->n_cols, x, y);
+    else CALL(rows_few)(type, w, part->w->n_cols, x, n_x, y);
+    for (t = 0; t < n_x; t++) CALL(put_rows)(part, out[t], begin, y[t], end - begin);
 }
 
 /* ---- products over panels, many tokens ---- */
@@ -2907,7 +2898,7 @@ static void CALL(many_floats)(const smolq_run *run, const smolq_op_part *part, i
         for (r = 0; r < n_rows; r += 4) {
             for (i = 0; i < 4; i++) w[i] = part->w->data + (uint64_t)(row + (r + i < n_rows ? r + i : n_rows - 1)) * part->w->row_bytes;
             CALL(rows_few)(type, w, part->w->n_cols, x, n_x, y);
-            for (i = 0; i < n_x; i++) CALL(put_apart)(part, (float *)(void *)smolq_row(run, part->out, t + i), row + r, 1, y[i], n_rows - r < 4 ? n_rows - r : 4);
+            for (i = 0; i < n_x; i++) CALL(put_rows)(part, (float *)(void *)smolq_row(run, part->out, t + i), row + r, y[i], n_rows - r < 4 ? n_rows - r : 4);
         }
     }
 }

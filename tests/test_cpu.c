@@ -18,6 +18,9 @@
 #include <dirent.h>
 #include <pthread.h>
 #include <time.h>
+#if defined(__x86_64__) || defined(_M_X64)
+#  include <immintrin.h>
+#endif
 #ifdef _WIN32
 #  include <windows.h>
 #else
