@@ -592,6 +592,38 @@ static void failing_calls(void)
     free(file);
 }
 
+static long host_allocs, host_fails_at;
+static void *alloc_but_one(void *user, size_t bytes) { return ++host_allocs == host_fails_at ? NULL : counted_alloc(user, bytes); }
+
+/* The host runs out of memory while a model or a context opens: an error, or a device whose self-test had no room; nothing is left on either side. */
+static void failing_allocations(void)
+{
+    static const model_spec spec = { .family = "llama", .n_layer = 2, .tokenizer = 1 };
+    size_t bytes;
+    unsigned char *file = model_build(&spec, &bytes);
+    long all = 1;
+    far_reset();
+    for (host_fails_at = 0; host_fails_at <= all; host_fails_at++) {
+        smolq_context *context = NULL;
+        smolq_model *model;
+        smolq_error err;
+        place p;
+        place_init(&p, file, bytes, NULL, 1);
+        p.options.allocator.alloc = alloc_but_one;
+        host_allocs = 0;
+        err.code = 0;
+        model = place_open(&p, &err);
+        if (model) smolq_context_open(model, NULL, &context, &err);
+        CHECK(context || (host_fails_at && err.code == SMOLQ_E_MEMORY), "allocation %ld: %s", host_fails_at, err.text);
+        if (host_fails_at == 0) all = host_allocs;
+        smolq_context_close(context);
+        smolq_close(model);
+        expect_nothing(&p, "a failing allocation");
+    }
+    CHECK(all > 10, "%ld allocations", all);
+    free(file);
+}
+
 int main(int argc, char **argv)
 {
     static const test tests[] = {
@@ -607,6 +639,7 @@ int main(int argc, char **argv)
         { "the load reports its progress and can be cancelled", progress_and_cancel },
         { "NaN in weights is found on either side", not_numbers },
         { "every call of the device fails in turn", failing_calls },
+        { "every allocation of the host fails in turn", failing_allocations },
     };
     printf("     SMOLQ_SEED=%llu\n", (unsigned long long)rotation());
     return run_tests(argc, argv, tests, sizeof tests / sizeof *tests);
