@@ -63,6 +63,7 @@ build/asan/%: tests/%.c $(wildcard tests/*.h) $(PARTS) smolq.h | build/.ready
 	$(CC) $(SANITIZE) -I. $< -o $@ -lm -lpthread
 
 build/tests/test_cpu_tiles build/asan/test_cpu build/asan/test_cpu_tiles: smolq_cpu.c tests/test_cpu.c
+build/tests/test_far build/asan/test_far: tests/test_bits.c
 
 test-programs: $(TESTS)
 asan-programs: $(ASAN_TESTS)

@@ -230,7 +230,9 @@ typedef struct smolq_source {
 
 /* ==== DEVICES =======================================================================================================
  * A device is a backend at work: a thread pool, or a GPU.  Nothing here is needed for the reference backend: smolq_open
- * opens a device for its model when options.backend or nothing is given.  Several models may share a device. */
+ * opens a device for its model when options.backend or nothing is given.  Several models may share a device.
+ * To a device with memory of its own the weights are copied when a model opens, and contexts keep their KV cache there.  What does not fit stays with the
+ * first layers on the host: see host_layers of smolq_open_options. */
 
 typedef struct smolq_backend smolq_backend; /* a table of functions; SMOLQ_BACKEND shows what is in it */
 typedef struct smolq_device  smolq_device;
@@ -281,12 +283,17 @@ typedef struct smolq_open_options {
     uint32_t             reserved;
     smolq_device        *device;       /* compute here, shared; or NULL: */
     const smolq_backend *backend;      /* open a device of this backend for this model alone; NULL: the reference backend */
-    const smolq_device_options *device_options; /* for that device */
+    const smolq_device_options *device_options; /* for that device, and for the one of host_backend */
     smolq_allocator      allocator;
     smolq_limits         limits;
     smolq_log_fn         log;
-    smolq_progress_fn    progress;
+    smolq_progress_fn    progress;     /* of reading the tensors with no_map, then of copying them to a device with memory of its own: each from 0 to 1 */
     void                *user;         /* for log and progress */
+    int32_t              host_layers;  /* layers that stay on the host when the device has memory of its own.  0: none if all fits, else as many as must;
+                                        * n: exactly the first n; -1: none, and an error if all does not fit */
+    uint32_t             reserved_2;
+    const smolq_backend *host_backend; /* computes them, on a device opened with device_options; NULL: the reference backend */
+    uint64_t             device_reserve; /* bytes of device memory to leave for contexts; 0: one with default options */
 } smolq_open_options;
 
 /* Opens a model: maps the file (all parts of a split one, given the first), checks every key and tensor it will use, and
@@ -316,7 +323,10 @@ typedef struct smolq_info {
     int32_t     exact;                /* nonzero: the self-test gave the canonical bits; 0: compiled for a machine that rounds otherwise */
     int32_t     runnable;                 /* smolq_probe: nonzero if smolq_open would succeed */
     char        reason[256];              /* smolq_probe: why not */
-    uint64_t    context_bytes;            /* smolq_probe: memory of a context with default options, host */
+    uint64_t    context_bytes;            /* smolq_probe: memory of a context with default options, of the host and the device together */
+    uint64_t    device_bytes;             /* of the weights in a device's own memory; 0 where it computes in the host's */
+    int32_t     host_layers;              /* layers in the host's memory: all, where the device has none of its own */
+    int32_t     reserved;
 } smolq_info;
 
 /* Judges a file without loading it: no tokenizer tables are built, no tensor is read.  Set info->size (or 0) before the call.
@@ -428,7 +438,7 @@ typedef struct smolq_context_options {
     int32_t         n_batch;    /* tokens that pass through the layers at once; 0: 128.  Never changes results */
     int32_t         kv_type;    /* SMOLQ_KV_F16, SMOLQ_KV_F32 or SMOLQ_KV_Q8_0; 0: f16 */
     smolq_allocator allocator;  /* default: the model's */
-    uint64_t        max_bytes;  /* refuse to open beyond this; 0: no limit */
+    uint64_t        max_bytes;  /* refuse to open beyond this, host and device together; 0: no limit */
 } smolq_context_options;
 #define SMOLQ_KV_DEFAULT 0
 #define SMOLQ_KV_F16     1
@@ -443,7 +453,7 @@ typedef struct smolq_memory {
     uint64_t scratch_bytes;   /* activations of n_batch tokens */
     uint64_t logits_bytes;
     uint64_t host_bytes;      /* all that the context allocates on the host */
-    uint64_t device_bytes;    /* on a GPU */
+    uint64_t device_bytes;    /* all that it allocates in a device's own memory; kv_bytes and scratch_bytes are of both */
 } smolq_memory;
 
 SMOLQ_API smolq_result smolq_plan(const smolq_model *model, const smolq_context_options *options, smolq_memory *memory, smolq_error *err);
@@ -1944,10 +1954,12 @@ typedef struct smolq_run {
     const smolq_kv_layer *const *kv; /* [n_rows]: the cache of the row's context, [n_layer] */
     const int32_t       *out_row;    /* [n_out]: rows that want logits, ascending */
     float *const        *logits;     /* [n_out] */
-    uint8_t             *buffer[SMOLQ_BUF_COUNT];
+    uint8_t             *buffer[SMOLQ_BUF_COUNT]; /* in the device's memory if it has its own (smolq_backend_memory), but for smolq_is_host_buffer */
     uint32_t             op;         /* the next piece of work: pieces of an op are numbered by the backend */
     uint64_t             unit;
-    uint8_t             *scratch;    /* what the backend asked for, 64-byte aligned */
+    uint32_t             end_op;     /* work ends before this one: n_ops, or where another device goes on */
+    uint8_t             *scratch;    /* what the backend asked for, 64-byte aligned, in the device's memory */
+    void                *loaded;     /* what load() made of the weights */
     int32_t              numeric;    /* set when a group of activations holds NaN or infinity */
     int                (*pause)(void *user); /* asked between pieces of at most some ten microseconds; nonzero: return */
     void                *user;
@@ -1966,6 +1978,28 @@ SMOLQ_INLINE uint64_t smolq_a8_d(int32_t n) { return smolq_a8_pad((uint64_t)n); 
 SMOLQ_INLINE uint64_t smolq_a8_sums(int32_t n, int32_t group) { return smolq_a8_d(n) + smolq_a8_pad((uint64_t)(n / group) * 4); }
 SMOLQ_INLINE uint64_t smolq_a8_bytes(int32_t n, int32_t group) { return smolq_a8_sums(n, group) + smolq_a8_pad((uint64_t)(n / 16) * 2); }
 
+/* Buffers that smolq.h fills before a run, and the logits: in the host's memory on every device. */
+SMOLQ_INLINE int32_t smolq_is_host_buffer(int32_t buffer)
+{
+    return buffer == SMOLQ_BUF_ROPE || buffer == SMOLQ_BUF_ROPE_LOCAL || buffer == SMOLQ_BUF_HEAT || buffer == SMOLQ_BUF_LOGITS;
+}
+
+/* What a backend adds whose device has memory of its own.  Then weights are copied there when a model opens, and activations, KV cache and scratch of a context live
+ * there; token, position, kv, out_row and logits of a run, and the buffers above, stay in the host's memory.  A run that has returned has finished on the device.
+ * All of it may be called while another thread computes on the device. */
+typedef struct smolq_backend_memory {
+    /* Bytes of device memory, to the byte, that load takes for the operations [first_op, n_ops). */
+    uint64_t     (*load_bytes)(void *state, const smolq_program *program, int32_t first_op);
+    /* Copies their weights, biases and norms to the device, in what layout it likes.  One smolq_tensor that several operations name is one tensor; several may share
+     * bytes.  progress gets the fraction done, nonzero from it gives up with SMOLQ_E_CANCELLED; may be NULL. */
+    smolq_result (*load)(void *state, const smolq_program *program, int32_t first_op, smolq_progress_fn progress, void *user, void **loaded, smolq_error *err);
+    void         (*unload)(void *state, void *loaded);
+    uint64_t     (*available)(void *state);                                              /* bytes of device memory that are free now */
+    smolq_result (*alloc)(void *state, uint64_t bytes, uint8_t **p, smolq_error *err);   /* aligned to 256; not cleared */
+    void         (*free)(void *state, uint8_t *p);
+    smolq_result (*copy)(void *state, uint8_t *to, const uint8_t *from, uint64_t bytes, smolq_error *err); /* between any two memories, 0 bytes too; done when it returns */
+} smolq_backend_memory;
+
 /* The functions of a backend.  A companion file fills one in; version and sizes let smolq.h refuse one of another release. */
 struct smolq_backend {
     uint32_t    version;  /* SMOLQ_CONTRACT */
@@ -1980,8 +2014,9 @@ struct smolq_backend {
     void         (*release)(void *state);
     /* Bytes of scratch that a context with n_batch rows holds for it; NULL: none. */
     uint64_t     (*scratch)(void *state, const smolq_program *program, int32_t n_batch);
-    /* Works from run->op, run->unit until run->op == n_ops or pause() says so, and leaves op and unit where to go on. */
+    /* Works from run->op, run->unit until run->op == end_op or pause() says so, and leaves op and unit where to go on. */
     smolq_result (*run)(void *state, smolq_run *run, smolq_error *err);
+    const smolq_backend_memory *memory; /* NULL: the device computes in the host's memory */
 };
 #define SMOLQ_CONTRACT ((uint32_t)(SMOLQ_VERSION_MAJOR << 16 | SMOLQ_VERSION_MINOR << 8 | SMOLQ_VERSION_PATCH))
 #define SMOLQ_CONTRACT_SIZES ((uint32_t)(sizeof(smolq_op) | sizeof(smolq_run) << 10 | sizeof(smolq_tensor) << 20))
@@ -2006,6 +2041,7 @@ struct smolq_backend {
  *     program.c     the forward pass as a list of operations
  *     ref.c         the reference backend
  *     device.c      backends at work, the self-test
+ *     plan.c        who computes which layers, where memory is
  *     model.c       open, probe
  *     context.c     KV caches, plans, evaluation
  *     sample.c      sampling */
@@ -7553,7 +7589,7 @@ static smolq_result smolq__ref_run(void *state, smolq_run *run, smolq_error *err
 {
     (void)state;
     (void)err;
-    for (; run->op < (uint32_t)run->program->n_ops; run->op++, run->unit = 0) {
+    for (; run->op < run->end_op; run->op++, run->unit = 0) {
         const smolq_op *op = &run->program->ops[run->op];
         int32_t n_rows = op->selected ? run->n_out : run->n_rows;
         uint64_t matrix_rows, n_units = smolq__ref_units(run, op, (uint64_t)n_rows, &matrix_rows);
@@ -7592,7 +7628,7 @@ static smolq_result smolq__ref_open(const smolq_device_options *options, void **
 static void smolq__ref_close(void *state) { (void)state; }
 
 static const smolq_backend smolq__ref_backend = {
-    SMOLQ_CONTRACT, SMOLQ_CONTRACT_SIZES, SMOLQ_CANONICAL, "ref", smolq__ref_open, smolq__ref_close, NULL, NULL, NULL, smolq__ref_run
+    SMOLQ_CONTRACT, SMOLQ_CONTRACT_SIZES, SMOLQ_CANONICAL, "ref", smolq__ref_open, smolq__ref_close, NULL, NULL, NULL, smolq__ref_run, NULL
 };
 SMOLQ_API const smolq_backend *smolq_backend_ref(void) { return &smolq__ref_backend; }
 /* ---- end src/ref.c ---- */
@@ -7611,6 +7647,33 @@ struct smolq_device {
     int32_t              exact; /* it has the reference backend's bits */
     char                 report[128];
 };
+
+/* ---- memory where a device computes: its own, or the host's ---- */
+
+static const smolq_backend_memory *smolq__memory_of(const smolq_device *device) { return device ? device->backend->memory : NULL; }
+
+static smolq_result smolq__device_copy(const smolq_device *device, uint8_t *to, const uint8_t *from, uint64_t bytes, smolq_error *err)
+{
+    const smolq_backend_memory *memory = smolq__memory_of(device);
+    if (memory) return memory->copy(device->state, to, from, bytes, err);
+    memcpy(to, from, (size_t)bytes);
+    return SMOLQ_OK;
+}
+
+static uint8_t *smolq__device_alloc(smolq_device *device, uint64_t bytes) /* on its heap where it has none of its own; NULL when memory is out */
+{
+    const smolq_backend_memory *memory = smolq__memory_of(device);
+    uint8_t *p = NULL;
+    if (!memory) return (uint8_t *)smolq__alloc(&device->heap, bytes);
+    return memory->alloc(device->state, bytes, &p, NULL) == SMOLQ_OK ? p : NULL;
+}
+
+static void smolq__device_free(smolq_device *device, uint8_t *p)
+{
+    const smolq_backend_memory *memory = smolq__memory_of(device);
+    if (!memory) smolq__free(&device->heap, p);
+    else if (p) memory->free(device->state, p);
+}
 
 static smolq_result smolq__check_contract(const smolq_backend *backend, smolq_error *err)
 {
@@ -7678,7 +7741,7 @@ static int smolq__self_test(void) { return SMOLQ_CANONICAL && smolq__self_test_h
 
 enum { SMOLQ__PROOF_COLS = 256, SMOLQ__PROOF_ROWS = 16, SMOLQ__PROOF_TOKENS = 9, SMOLQ__PROOF_OPS = 48 };
 
-/* A program with a product of every type, a gated one, norm, quantization and attention, and all that it touches. */
+/* A program with a product of every type, a gated one, norm, quantization and attention, and what it reads.  Its rows, and behind them its cache, stand elsewhere. */
 typedef struct smolq__proof {
     smolq_op        op[SMOLQ__PROOF_OPS];
     smolq_tensor    tensor[SMOLQ__N_TYPES];
@@ -7687,7 +7750,6 @@ typedef struct smolq__proof {
     smolq_kv_layer  kv;
     const smolq_kv_layer *row_kv[SMOLQ__PROOF_TOKENS];
     int32_t         position[SMOLQ__PROOF_TOKENS];
-    float           keys[2][SMOLQ__PROOF_TOKENS][SMOLQ__PROOF_ROWS];
     uint8_t         weights[SMOLQ__PROOF_ROWS * SMOLQ__PROOF_COLS * 4];
 } smolq__proof;
 
@@ -7770,49 +7832,87 @@ static void smolq__proof_program(smolq__proof *p)
 }
 #undef SMOLQ__PROOF_TYPE
 
-/* One token alone, then several: backends have ways of their own for both. */
+/* The rows and the cache of all tokens. */
+static uint64_t smolq__proof_bytes(const smolq__proof *p)
+{
+    uint64_t bytes = 2 * SMOLQ__PROOF_TOKENS * SMOLQ__PROOF_ROWS * 4;
+    int32_t i;
+    for (i = 0; i < SMOLQ_BUF_COUNT; i++) bytes += p->program.row_bytes[i] * SMOLQ__PROOF_TOKENS;
+    return bytes;
+}
+
+/* Runs n tokens through the program, rows and cache at base. */
+static smolq_result smolq__proof_run(smolq__proof *p, const smolq_backend *backend, void *state, int32_t n, uint8_t *base, uint8_t *scratch, void *loaded)
+{
+    smolq_run *run = &p->run;
+    int32_t i;
+    memset(run, 0, sizeof *run);
+    run->program = &p->program;
+    run->end_op = (uint32_t)p->program.n_ops;
+    run->n_rows = n;
+    run->position = p->position;
+    run->kv = p->row_kv;
+    run->scratch = scratch;
+    run->loaded = loaded;
+    for (i = 0; i < SMOLQ_BUF_COUNT; base += p->program.row_bytes[i++] * SMOLQ__PROOF_TOKENS) run->buffer[i] = base;
+    p->kv.n_cells = SMOLQ__PROOF_TOKENS;
+    p->kv.type = SMOLQ_TYPE_F32;
+    p->kv.head_row_bytes = SMOLQ__PROOF_ROWS * 4;
+    p->kv.k = base;
+    p->kv.v = base + SMOLQ__PROOF_TOKENS * SMOLQ__PROOF_ROWS * 4;
+    for (i = 0; i < n; i++) {
+        p->row_kv[i] = &p->kv;
+        p->position[i] = i;
+    }
+    return backend->run(state, run, NULL);
+}
+
+/* Is what the program leaves behind the same?  Rows that only lead there are the device's own business: it may fuse operations. */
+static int smolq__proof_agrees(const smolq__proof *p, const uint8_t *mine, const uint8_t *theirs, int32_t n)
+{
+    int32_t i;
+    for (i = 0; i < SMOLQ_BUF_COUNT; i++) {
+        uint64_t row_bytes = p->program.row_bytes[i];
+        int judged = i == SMOLQ_BUF_Q || i == SMOLQ_BUF_ATT || i == SMOLQ_BUF_GATE;
+        if (judged && memcmp(mine, theirs, (size_t)row_bytes * (size_t)n) != 0) return 0;
+        mine += row_bytes * SMOLQ__PROOF_TOKENS;
+        theirs += row_bytes * SMOLQ__PROOF_TOKENS;
+    }
+    for (i = 0; i < 2; i++) /* keys, values */
+        if (memcmp(mine + i * SMOLQ__PROOF_TOKENS * SMOLQ__PROOF_ROWS * 4, theirs + i * SMOLQ__PROOF_TOKENS * SMOLQ__PROOF_ROWS * 4, (size_t)n * SMOLQ__PROOF_ROWS * 4) != 0) return 0;
+    return 1;
+}
+
+/* One token alone, then several: backends have ways of their own for both.  Device and reference begin with the same bytes, each where it computes. */
 static int smolq__same_bits(smolq_device *device)
 {
     const smolq_backend *backend = device->backend;
-    uint64_t rows = 0, scratch, at;
+    const smolq_backend_memory *memory = smolq__memory_of(device);
     smolq__proof *p = (smolq__proof *)smolq__alloc(&device->heap, sizeof *p);
-    uint8_t *memory = NULL, *base;
-    int32_t same = backend->canonical, i, n;
+    uint8_t *mine = NULL, *theirs, *block = NULL, *base = NULL; /* base: where the device computes; theirs: what it has computed, on the host */
+    void *loaded = NULL;
+    uint64_t bytes;
+    int32_t same, i, n;
     if (!p) return 0;
     smolq__proof_program(p);
-    for (i = 0; i < SMOLQ_BUF_COUNT; i++) rows += p->program.row_bytes[i] * SMOLQ__PROOF_TOKENS;
-    scratch = backend->scratch ? backend->scratch(device->state, &p->program, SMOLQ__PROOF_TOKENS) : 0;
-    memory = (uint8_t *)smolq__alloc(&device->heap, 2 * rows + scratch + 64);
-    base = memory ? memory + (64 - (uintptr_t)memory % 64) : NULL;
-    if (!base || (backend->acquire && backend->acquire(device->state, 0, NULL) != SMOLQ_OK)) same = 0;
-    for (n = 1; same && n <= SMOLQ__PROOF_TOKENS; n += SMOLQ__PROOF_TOKENS - 1) {
-        smolq_run *run = &p->run;
-        memset(run, 0, sizeof *run);
-        run->program = &p->program;
-        run->n_rows = n;
-        run->position = p->position;
-        run->kv = p->row_kv;
-        run->scratch = base + 2 * rows;
-        p->kv.k = (uint8_t *)p->keys[0];
-        p->kv.v = (uint8_t *)p->keys[1];
-        p->kv.n_cells = SMOLQ__PROOF_TOKENS;
-        p->kv.type = SMOLQ_TYPE_F32;
-        p->kv.head_row_bytes = SMOLQ__PROOF_ROWS * 4;
-        for (at = 0, i = 0; i < SMOLQ_BUF_COUNT; at += p->program.row_bytes[i++] * SMOLQ__PROOF_TOKENS) run->buffer[i] = base + at;
-        for (i = 0; i < n; i++) {
-            p->row_kv[i] = &p->kv;
-            p->position[i] = i;
-        }
-        for (i = 0; i < n * SMOLQ__PROOF_COLS; i++) ((float *)(void *)run->buffer[SMOLQ_BUF_RESIDUAL])[i] = (float)(i * 37 % 251 - 125) * 0.01f;
-        if (backend->run(device->state, run, NULL) != SMOLQ_OK) same = 0;
-        memcpy(base + rows, base, (size_t)rows);
-        run->op = 0;
-        run->unit = 0;
-        smolq_backend_ref()->run(NULL, run, NULL);
-        same = same && memcmp(base, base + rows, (size_t)rows) == 0;
+    bytes = smolq__proof_bytes(p);
+    mine = (uint8_t *)smolq__alloc(&device->heap, 2 * bytes);
+    theirs = mine ? mine + bytes : NULL;
+    block = smolq__device_alloc(device, bytes + (backend->scratch ? backend->scratch(device->state, &p->program, SMOLQ__PROOF_TOKENS) : 0) + 64);
+    same = backend->canonical && mine && block && (!memory || memory->load(device->state, &p->program, 0, NULL, NULL, &loaded, NULL) == SMOLQ_OK) &&
+           (!backend->acquire || backend->acquire(device->state, 0, NULL) == SMOLQ_OK);
+    if (same) {
+        base = block + (64 - (uintptr_t)block % 64) % 64;
+        for (i = 0; i < SMOLQ__PROOF_TOKENS * SMOLQ__PROOF_COLS; i++) ((float *)(void *)mine)[i] = (float)(i * 37 % 251 - 125) * 0.01f; /* RESIDUAL, the first */
+        for (n = 1; same && n <= SMOLQ__PROOF_TOKENS; n += SMOLQ__PROOF_TOKENS - 1)
+            same = smolq__device_copy(device, base, mine, bytes, NULL) == SMOLQ_OK && smolq__proof_run(p, backend, device->state, n, base, base + bytes, loaded) == SMOLQ_OK &&
+                   smolq__device_copy(device, theirs, base, bytes, NULL) == SMOLQ_OK && smolq__proof_run(p, smolq_backend_ref(), NULL, n, mine, NULL, NULL) == SMOLQ_OK &&
+                   smolq__proof_agrees(p, mine, theirs, n);
+        if (backend->release) backend->release(device->state);
     }
-    if (base && backend->release) backend->release(device->state);
-    smolq__free(&device->heap, memory);
+    if (loaded) memory->unload(device->state, loaded);
+    smolq__device_free(device, block);
+    smolq__free(&device->heap, mine);
     smolq__free(&device->heap, p);
     return same;
 }
@@ -7855,10 +7955,215 @@ SMOLQ_API void smolq_device_close(smolq_device *device)
 SMOLQ_API const char *smolq_device_report(const smolq_device *device) { return device ? device->report : ""; }
 /* ---- end src/device.c ---- */
 
+/* ---- begin src/plan.c ---- */
+/* ==== plan.c: who computes which layers, and where a context's memory is ============================================
+ * A model's program runs in one stage, or in two: the first layers on the host, the rest on a device with memory of its own, when all of them don't
+ * fit there or the caller says so.  What goes from one stage to the next is the residual stream, one row per token.
+ *
+ * A context is one block of host memory (itself, activations, logits, KV cache), and a second one in the device's memory for the stage that computes there.
+ * The layout below is computed once; smolq_plan reports it and smolq_context_open allocates it, so the plan is exact, and evaluation has nothing to allocate. */
+
+/* ---- stages ---- */
+
+enum { SMOLQ__MAX_STAGES = 2 };
+
+/* A part of the program, and the device that runs it. */
+typedef struct smolq__stage {
+    smolq_device *device;  /* borrowed from the model; NULL where none is open yet */
+    uint32_t      first_op, end_op;
+    void         *loaded;  /* the weights in the device's own memory; owned by the model */
+} smolq__stage;
+
+typedef struct smolq__stages {
+    smolq__stage at[SMOLQ__MAX_STAGES];
+    int32_t      n;
+    int32_t      host_layers; /* the first layers, in the host's memory */
+} smolq__stages;
+
+static int32_t smolq__stage_of_layer(const smolq__stages *stages, int32_t layer) { return layer < stages->host_layers ? 0 : stages->n - 1; }
+
+/* Where the device goes on when the host computes the embedding and the first n layers. */
+static uint32_t smolq__split_op(const smolq_program *program, int32_t n)
+{
+    uint32_t op = 1;
+    if (n == 0) return 0;
+    while (program->ops[op].layer >= 0 && program->ops[op].layer < n) op++;
+    return op;
+}
+
+static void smolq__set_stages(smolq__stages *stages, const smolq_program *program, smolq_device *device, int32_t host_layers)
+{
+    uint32_t split = smolq__memory_of(device) ? smolq__split_op(program, host_layers) : 0;
+    smolq__stage *last;
+    memset(stages, 0, sizeof *stages);
+    stages->host_layers = host_layers;
+    stages->n = split ? 2 : 1;
+    stages->at[0].end_op = split;
+    last = &stages->at[stages->n - 1];
+    last->device = device;
+    last->first_op = split;
+    last->end_op = (uint32_t)program->n_ops;
+}
+
+/* ---- the layout of a context ---- */
+
+struct smolq_context {
+    smolq__heap     heap;
+    smolq_model    *model;
+    int32_t         n_ctx, n_batch, kv_type;
+    int32_t         length, busy, has_logits;
+    int32_t         window;         /* the widest of any layer; 0: all layers keep all cells */
+    int32_t         ring;           /* cells of a layer with a window */
+    int32_t         ready;          /* tokens whose keys and values are there; the rest up to length is fed again */
+    int32_t         lost;           /* positions below this have left a ring */
+    const smolq__rope *ropes[2];    /* of other layers, of layers with a window */
+    int32_t        *ids;            /* [n_ctx] tokens in the cache */
+    smolq_kv_layer *kv;             /* [n_layer] */
+    float          *logits;         /* [n_vocab] */
+    uint8_t        *device_block;   /* NULL if no stage computes in memory of its own */
+    smolq_run       run[SMOLQ__MAX_STAGES]; /* of an evaluation whose first item this context is: */
+    int32_t         stage;          /* where its batch is */
+    int32_t        *token, *position, *out_row; /* [n_batch] */
+    const smolq_kv_layer **row_kv;  /* [n_batch] */
+    float         **row_logits;     /* [n_batch] */
+};
+
+enum { SMOLQ__DEFAULT_CTX = 4096, SMOLQ__DEFAULT_BATCH = 128, SMOLQ__MAX_BATCH = 4096 };
+enum { SMOLQ__ON_HOST, SMOLQ__ON_DEVICE };
+
+/* Where each piece of a context begins, in bytes from a 64-byte aligned base, of its block on the host or of the one on the device. */
+typedef struct smolq__layout {
+    int32_t  n_ctx, n_batch, kv_type;
+    int32_t  window, ring;
+    uint64_t context, ids, kv, token, position, out_row, row_kv, row_logits, rows, logits; /* on the host; activations begin at rows */
+    struct { uint64_t buffer[SMOLQ_BUF_COUNT], scratch, cache; } stage[SMOLQ__MAX_STAGES];
+    uint64_t end[2];                             /* SMOLQ__ON_HOST, SMOLQ__ON_DEVICE */
+    uint64_t kv_bytes, scratch_bytes, logits_bytes, head_row_bytes;
+} smolq__layout;
+
+static int32_t smolq__layer_cells(const smolq__layout *layout, const smolq__layer *layer) { return layer->window ? layout->ring : layout->n_ctx; }
+
+static int32_t smolq__side(const smolq__stages *stages, int32_t stage) { return smolq__memory_of(stages->at[stage].device) ? SMOLQ__ON_DEVICE : SMOLQ__ON_HOST; }
+
+/* Appends n * size bytes at the next multiple of 64 on one side; 0 on overflow. */
+static int smolq__reserve_at(smolq__layout *layout, int32_t side, uint64_t *at, uint64_t n, uint64_t size)
+{
+    uint64_t bytes, *end = &layout->end[side];
+    *at = *end;
+    return smolq__mul(n, size, &bytes) && smolq__add(*end, bytes, end) && smolq__align_up(*end, 64, end);
+}
+
+/* The activations and the scratch of a stage.  The buffers that smolq.h fills are on the host, the same for all stages. */
+static int smolq__reserve_rows(smolq__layout *layout, const smolq_program *program, const smolq__stages *stages, int32_t s)
+{
+    const smolq_device *device = stages->at[s].device;
+    int32_t side = smolq__side(stages, s), i, fits = 1;
+    for (i = 0; i < SMOLQ_BUF_COUNT && fits; i++) {
+        int32_t is_host = smolq_is_host_buffer(i);
+        if (is_host && s > 0) layout->stage[s].buffer[i] = layout->stage[0].buffer[i];
+        else fits = smolq__reserve_at(layout, is_host ? SMOLQ__ON_HOST : side, &layout->stage[s].buffer[i], (uint64_t)layout->n_batch, program->row_bytes[i]);
+    }
+    return fits && smolq__reserve_at(layout, side, &layout->stage[s].scratch, 1, device && device->backend->scratch ? device->backend->scratch(device->state, program, layout->n_batch) : 0);
+}
+
+/* The keys and values of a stage's layers, each [n_head_kv][cells][head_dim]. */
+static int smolq__reserve_cache(smolq__layout *layout, const smolq__arch *arch, const smolq__stages *stages, int32_t s)
+{
+    uint64_t cells = 0, of_layer;
+    int32_t i;
+    for (i = 0; i < arch->hp.n_layer; i++)
+        if (smolq__stage_of_layer(stages, i) == s &&
+            (!smolq__mul(2 * (uint64_t)arch->layers[i].n_head_kv, (uint64_t)smolq__layer_cells(layout, &arch->layers[i]), &of_layer) || !smolq__add(cells, of_layer, &cells)))
+            return 0;
+    return smolq__reserve_at(layout, smolq__side(stages, s), &layout->stage[s].cache, cells, layout->head_row_bytes);
+}
+
+/* What was appended since both sides together had `before` bytes. */
+static uint64_t smolq__laid_since(const smolq__layout *layout, uint64_t before) { return layout->end[SMOLQ__ON_HOST] + layout->end[SMOLQ__ON_DEVICE] - before; }
+
+static smolq_result smolq__context_layout(const smolq__arch *arch, const smolq_program *program, const smolq__stages *stages, const smolq_context_options *options,
+                                           smolq__layout *layout, smolq_error *err)
+{
+    static const int32_t types[] = { SMOLQ_TYPE_F16, SMOLQ_TYPE_F16, SMOLQ_TYPE_F32, SMOLQ_TYPE_Q8_0 };
+    const smolq_type_facts *kv;
+    uint64_t n_batch, n_ctx, before, ignored, *host_end = &layout->end[SMOLQ__ON_HOST];
+    int32_t s;
+    int fits;
+    memset(layout, 0, sizeof *layout);
+    if (options->n_ctx < 0 || options->n_ctx > 1 << 30) return smolq__fail(err, SMOLQ_E_ARGUMENT, "n_ctx is %d, expected 0..%d", (int)options->n_ctx, 1 << 30);
+    if (options->n_batch < 0 || options->n_batch > SMOLQ__MAX_BATCH)
+        return smolq__fail(err, SMOLQ_E_ARGUMENT, "n_batch is %d, expected 0..%d", (int)options->n_batch, (int)SMOLQ__MAX_BATCH);
+    if (options->kv_type < 0 || options->kv_type > SMOLQ_KV_Q8_0)
+        return smolq__fail(err, SMOLQ_E_ARGUMENT, "kv_type is %d, expected one of SMOLQ_KV_F16, SMOLQ_KV_F32, SMOLQ_KV_Q8_0", (int)options->kv_type);
+    layout->n_ctx = options->n_ctx ? options->n_ctx : arch->hp.n_ctx_train < SMOLQ__DEFAULT_CTX ? arch->hp.n_ctx_train : SMOLQ__DEFAULT_CTX;
+    layout->n_batch = options->n_batch ? options->n_batch : SMOLQ__DEFAULT_BATCH;
+    if (layout->n_batch > layout->n_ctx) layout->n_batch = layout->n_ctx;
+    layout->kv_type = types[options->kv_type];
+    kv = smolq_type_info(layout->kv_type);
+    if (arch->hp.head_dim % kv->block_weights)
+        return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "a KV cache in %s needs heads of a multiple of %d, this model's are %d; take f16 or f32", kv->name, (int)kv->block_weights, (int)arch->hp.head_dim);
+    layout->head_row_bytes = (uint64_t)(arch->hp.head_dim / kv->block_weights) * (uint64_t)kv->block_bytes;
+    n_ctx = (uint64_t)layout->n_ctx;
+    n_batch = (uint64_t)layout->n_batch;
+    layout->window = arch->hp.window;
+    layout->ring = (int64_t)layout->window + layout->n_batch - 1 < layout->n_ctx ? layout->window + layout->n_batch - 1 : layout->n_ctx;
+
+    fits = smolq__reserve_at(layout, SMOLQ__ON_HOST, &layout->context, 1, sizeof(smolq_context)) && smolq__reserve_at(layout, SMOLQ__ON_HOST, &layout->ids, n_ctx, 4) &&
+           smolq__reserve_at(layout, SMOLQ__ON_HOST, &layout->kv, (uint64_t)arch->hp.n_layer, sizeof(smolq_kv_layer)) &&
+           smolq__reserve_at(layout, SMOLQ__ON_HOST, &layout->token, n_batch, 4) && smolq__reserve_at(layout, SMOLQ__ON_HOST, &layout->position, n_batch, 4) &&
+           smolq__reserve_at(layout, SMOLQ__ON_HOST, &layout->out_row, n_batch, 4) && smolq__reserve_at(layout, SMOLQ__ON_HOST, &layout->row_kv, n_batch, sizeof(void *)) &&
+           smolq__reserve_at(layout, SMOLQ__ON_HOST, &layout->row_logits, n_batch, sizeof(void *));
+    layout->rows = before = *host_end;
+    for (s = 0; s < stages->n && fits; s++) fits = smolq__reserve_rows(layout, program, stages, s);
+    layout->scratch_bytes = smolq__laid_since(layout, before);
+    fits = fits && smolq__reserve_at(layout, SMOLQ__ON_HOST, &layout->logits, (uint64_t)arch->hp.n_vocab, 4);
+    layout->logits_bytes = smolq__laid_since(layout, before) - layout->scratch_bytes;
+    before = smolq__laid_since(layout, 0);
+    for (s = 0; s < stages->n && fits; s++) fits = smolq__reserve_cache(layout, arch, stages, s);
+    layout->kv_bytes = smolq__laid_since(layout, before);
+    fits = fits && smolq__add(*host_end, 64, host_end) && smolq__fits_size(*host_end) && smolq__fits_size(layout->end[SMOLQ__ON_DEVICE]) && smolq__add(*host_end, sizeof(smolq__block), &ignored);
+    if (!fits) return smolq__fail(err, SMOLQ_E_MEMORY, "a context of %d tokens does not fit in this machine's address space; ask for a smaller n_ctx", (int)layout->n_ctx);
+    return SMOLQ_OK;
+}
+
+/* All that a context takes on the host. */
+static uint64_t smolq__host_bytes(const smolq__layout *layout) { return layout->end[SMOLQ__ON_HOST] + sizeof(smolq__block); }
+
+/* ---- what fits on the device ---- */
+
+/* Decides which layers the device computes.  One without memory of its own computes all, in the host's; else its free bytes, or the caller, decide. */
+static smolq_result smolq__place_layers(const smolq__arch *arch, const smolq_program *program, smolq_device *device, const smolq_open_options *options, smolq__stages *stages, smolq_error *err)
+{
+    const smolq_backend_memory *memory = smolq__memory_of(device);
+    int32_t n_layer = arch->hp.n_layer, n = options->host_layers > 0 ? options->host_layers : 0;
+    smolq_context_options defaults;
+    uint64_t needed = 0, available;
+    memset(&defaults, 0, sizeof defaults);
+    smolq__set_stages(stages, program, device, n_layer);
+    if (!memory) return SMOLQ_OK;
+    if (options->host_layers < -1 || n > n_layer)
+        return smolq__fail(err, SMOLQ_E_ARGUMENT, "host_layers is %d, expected -1..%d", (int)options->host_layers, (int)n_layer);
+    available = memory->available(device->state);
+    for (; n <= n_layer; n++) {
+        smolq__layout layout;
+        smolq_result result;
+        smolq__set_stages(stages, program, device, n);
+        result = smolq__context_layout(arch, program, stages, &defaults, &layout, err);
+        if (result) return result;
+        needed = memory->load_bytes(device->state, program, (int32_t)stages->at[stages->n - 1].first_op);
+        if (smolq__add(needed, options->device_reserve ? options->device_reserve : layout.end[SMOLQ__ON_DEVICE], &needed) && needed <= available) return SMOLQ_OK;
+        if (options->host_layers) break;
+    }
+    return smolq__fail(err, SMOLQ_E_MEMORY, "%llu bytes of device memory are needed with %d of %d layers on the host, contexts included, %llu are free; %s", (unsigned long long)needed,
+                       (int)stages->host_layers, (int)n_layer, (unsigned long long)available,
+                       stages->host_layers < n_layer ? "leave more host_layers, or a smaller device_reserve" : "free some, ask for a smaller device_reserve, or open the model on the host alone");
+}
+/* ---- end src/plan.c ---- */
+
 /* ---- begin src/model.c ---- */
 /* ==== model.c: opening a model ======================================================================================
- * Map the file, find the family, read the keys, bind the tensors, open the tokenizer, write the program.  Everything that can be wrong is
- * found here, so that evaluation has nothing left to discover. */
+ * Map the file, find the family, read the keys, bind the tensors, open the tokenizer, write the program, copy the weights to a device with memory of
+ * its own.  Everything that can be wrong is found here, so that evaluation has nothing left to discover. */
 
 struct smolq_model {
     smolq__heap   heap;
@@ -7866,11 +8171,13 @@ struct smolq_model {
     smolq_vocab  *vocab;     /* on the heap; NULL if the file has none */
     smolq_device *device;
     int32_t       owns_device;
+    smolq_device *host;      /* owned: of the layers that device has no room for; else NULL */
+    smolq__stages stages;
     smolq__arch   arch;
     smolq__rope   ropes[SMOLQ__ROPE_COUNT];
     smolq_program program;
     smolq_info    info;
-    char          report[256];
+    char          report[384];
 };
 
 /* "q4_k 70 %, q6_k 30 %": the types that hold most bytes. */
@@ -7950,13 +8257,48 @@ static void smolq__info_arch(smolq_info *info, const smolq_gguf *gguf, const smo
     info->n_keys_unused = n_keys + 1 > arch->n_keys_used ? (uint32_t)(n_keys + 1 - arch->n_keys_used) : 0; /* general.architecture is used */
 }
 
+/* What is in a device's own memory. */
+static void smolq__info_stages(smolq_info *info, const smolq__stages *stages, const smolq_program *program)
+{
+    const smolq__stage *last = &stages->at[stages->n - 1];
+    const smolq_backend_memory *memory = smolq__memory_of(last->device);
+    info->host_layers = stages->host_layers;
+    info->device_bytes = memory ? memory->load_bytes(last->device->state, program, (int32_t)last->first_op) : 0;
+}
+
 /* ---- open ---- */
+
+/* A device of its own for the model, or for its first layers. */
+static smolq_result smolq__open_own_device(const smolq_backend *backend, const smolq_open_options *options, smolq_device **device, smolq_error *err)
+{
+    smolq_device_options mine;
+    smolq__options(&mine, sizeof mine, options->device_options, (uint32_t)sizeof mine);
+    mine.size = sizeof mine;
+    if (!mine.allocator.alloc) mine.allocator = options->allocator;
+    return smolq_device_open(backend, &mine, device, err);
+}
+
+/* Decides who computes what, and brings the weights there. */
+static smolq_result smolq__model_place(smolq_model *model, const smolq_open_options *options, smolq_error *err)
+{
+    smolq__stage *last;
+    const smolq_backend_memory *memory = smolq__memory_of(model->device);
+    smolq_result result = smolq__place_layers(&model->arch, &model->program, model->device, options, &model->stages, err);
+    if (result || !memory) return result;
+    last = &model->stages.at[model->stages.n - 1];
+    if (model->stages.n > 1) {
+        result = smolq__open_own_device(options->host_backend, options, &model->host, err);
+        if (result) return result;
+        if (smolq__memory_of(model->host)) return smolq__fail(err, SMOLQ_E_ARGUMENT, "host_backend '%s' does not compute in the host's memory", model->host->backend->name);
+        model->stages.at[0].device = model->host;
+    }
+    return memory->load(last->device->state, &model->program, (int32_t)last->first_op, options->progress, options->user, &last->loaded, err);
+}
 
 static smolq_result smolq__model_load(smolq_model *model, const char *path, const smolq_open_options *options, smolq_error *err)
 {
     smolq_error no_vocab;
     smolq_result result = smolq_gguf_open(path, options, &model->gguf, err);
-    smolq_device_options device;
     int64_t n_tokens;
     if (result) return result;
     result = smolq__arch_load(&model->arch, &model->heap, model->gguf, &options->limits, err);
@@ -7974,16 +8316,26 @@ static smolq_result smolq__model_load(smolq_model *model, const char *path, cons
         return smolq__fail(err, SMOLQ_E_SHAPE, "the vocabulary has %lld tokens, token_embd.weight rows for %d", (long long)n_tokens, (int)model->arch.hp.n_vocab);
     if (!smolq__rope_open(model->ropes, &model->heap, &model->arch) || !smolq__program_open(&model->program, &model->heap, &model->arch))
         return smolq__fail_memory(&model->heap, err, "the program");
-    if (options->device) {
-        model->device = options->device;
-        return SMOLQ_OK;
+    model->device = options->device;
+    if (!model->device) {
+        result = smolq__open_own_device(options->backend, options, &model->device, err);
+        if (result) return result;
+        model->owns_device = 1;
     }
-    smolq__options(&device, sizeof device, options->device_options, (uint32_t)sizeof device);
-    device.size = sizeof device;
-    if (!device.allocator.alloc) device.allocator = options->allocator;
-    result = smolq_device_open(options->backend, &device, &model->device, err);
-    model->owns_device = result == SMOLQ_OK;
-    return result;
+    return smolq__model_place(model, options, err);
+}
+
+/* "loaded 326/326 tensors: 253 quantized, 73 float; 1.78 GiB mapped, 0 B dequantized; cpu: avx2, 2 threads; exact=yes; 41 ms" */
+static void smolq__write_report(smolq_model *model)
+{
+    const smolq_info *info = &model->info;
+    char device[64] = "";
+    double mapped = (double)info->mapped_bytes / (info->mapped_bytes >> 30 ? 1 << 30 : 1 << 20);
+    if (smolq__memory_of(model->device))
+        snprintf(device, sizeof device, "device: %d of %d layers, %.2f GiB; ", (int)(info->n_layer - info->host_layers), (int)info->n_layer, (double)info->device_bytes / (1 << 30));
+    snprintf(model->report, sizeof model->report, "loaded %u/%u tensors: %u quantized, %u float; %.2f %s mapped, %llu B dequantized; %s; %sexact=%s; %.0f ms",
+             (unsigned)info->n_tensors_used, (unsigned)info->n_tensors, (unsigned)info->n_tensors_quantized, (unsigned)info->n_tensors_float, mapped,
+             info->mapped_bytes >> 30 ? "GiB" : "MiB", (unsigned long long)info->dequantized_bytes, smolq_device_report(model->device), device, info->exact ? "yes" : "no", info->open_ms);
 }
 
 SMOLQ_API smolq_result smolq_open(const char *path, const smolq_open_options *options, smolq_model **model, smolq_error *err)
@@ -8012,13 +8364,11 @@ SMOLQ_API smolq_result smolq_open(const char *path, const smolq_open_options *op
     smolq__info_file(&opened->info, opened->gguf);
     smolq__info_arch(&opened->info, opened->gguf, &opened->arch);
     opened->info.runnable = 1;
-    opened->info.exact = exact && opened->device->exact;
+    smolq__info_stages(&opened->info, &opened->stages, &opened->program);
+    opened->info.exact = exact && opened->device->exact && (!opened->host || opened->host->exact);
     opened->info.table_bytes = opened->heap.used + opened->gguf->heap.used;
     opened->info.open_ms = (double)(smolq__now_us() - begin) / 1000;
-    snprintf(opened->report, sizeof opened->report, "loaded %u/%u tensors: %u quantized, %u float; %.2f %s mapped, %llu B dequantized; %s; exact=%s; %.0f ms",
-             (unsigned)opened->info.n_tensors_used, (unsigned)opened->info.n_tensors, (unsigned)opened->info.n_tensors_quantized, (unsigned)opened->info.n_tensors_float,
-             (double)opened->info.mapped_bytes / (opened->info.mapped_bytes >> 30 ? 1 << 30 : 1 << 20), opened->info.mapped_bytes >> 30 ? "GiB" : "MiB", (unsigned long long)opened->info.dequantized_bytes, smolq_device_report(opened->device),
-             opened->info.exact ? "yes" : "no", opened->info.open_ms);
+    smolq__write_report(opened);
     if (mine.log) (mine.log)(mine.user, SMOLQ_LOG_INFO, opened->report);
     *model = opened;
     return SMOLQ_OK;
@@ -8026,7 +8376,11 @@ SMOLQ_API smolq_result smolq_open(const char *path, const smolq_open_options *op
 
 SMOLQ_API void smolq_close(smolq_model *model)
 {
+    const smolq__stage *last;
     if (!model) return;
+    last = &model->stages.at[model->stages.n > 1];
+    if (last->loaded) smolq__memory_of(last->device)->unload(last->device->state, last->loaded);
+    smolq_device_close(model->host);
     if (model->owns_device) smolq_device_close(model->device);
     smolq_gguf_close(model->gguf);
     smolq__heap_close(&model->heap);
@@ -8039,100 +8393,17 @@ SMOLQ_API const smolq_vocab *smolq_model_vocab(const smolq_model *model) { retur
 /* ---- end src/model.c ---- */
 
 /* ---- begin src/context.c ---- */
-/* ==== context.c: KV caches, plans, evaluation =======================================================================
- * A context is one block of memory: itself, its KV cache, the activations of a batch, logits.  The layout below is computed once; smolq_plan reports it and
- * smolq_context_open allocates it, so the plan is exact, and evaluation has nothing to allocate.
+/* ==== context.c: KV caches, evaluation ==============================================================================
+ * A context's memory is one block, and one more where a device has memory of its own: plan.c.
  *
  * An evaluation walks its items' tokens in batches of n_batch rows.  A row's result depends on its token, its position and the cache of its
- * context only, so the cut into batches can't be seen in the logits.  Lengths move at the very end: whatever fails before leaves every context as it was.
+ * context only, so the cut into batches can't be seen in the logits.  A batch goes through the stages of the model, on one device after the other.
+ * Lengths move at the very end: whatever fails before leaves every context as it was.
  *
  * Layers with a window keep a ring of cells: the window and a batch.  What has left the ring can't be gone back to; after a truncation that needs it (or a
  * failed evaluation that went on too far) the next evaluation first feeds the kept tokens again, which gives the same bits. */
 
-struct smolq_context {
-    smolq__heap     heap;
-    smolq_model    *model;
-    int32_t         n_ctx, n_batch, kv_type;
-    int32_t         length, busy, has_logits;
-    int32_t         window;         /* the widest of any layer; 0: all layers keep all cells */
-    int32_t         ring;           /* cells of a layer with a window */
-    int32_t         ready;          /* tokens whose keys and values are there; the rest up to length is fed again */
-    int32_t         lost;           /* positions below this have left a ring */
-    const smolq__rope *ropes[2];    /* of other layers, of layers with a window */
-    int32_t        *ids;            /* [n_ctx] tokens in the cache */
-    smolq_kv_layer *kv;             /* [n_layer] */
-    float          *logits;         /* [n_vocab] */
-    smolq_run       run;            /* of an evaluation whose first item this context is: */
-    int32_t        *token, *position, *out_row; /* [n_batch] */
-    const smolq_kv_layer **row_kv;  /* [n_batch] */
-    float         **row_logits;     /* [n_batch] */
-};
-
-enum { SMOLQ__DEFAULT_CTX = 4096, SMOLQ__DEFAULT_BATCH = 128, SMOLQ__MAX_BATCH = 4096 };
-
 /* ---- plan ---- */
-
-/* Where each piece of a context begins, in bytes from a 64-byte aligned base. */
-typedef struct smolq__layout {
-    int32_t  n_ctx, n_batch, kv_type;
-    int32_t  window, ring;
-    uint64_t context, ids, kv, token, position, out_row, row_kv, row_logits, buffer[SMOLQ_BUF_COUNT], scratch, logits, cache, end;
-    uint64_t head_row_bytes;
-} smolq__layout;
-
-static int32_t smolq__layer_cells(const smolq__layout *layout, const smolq__layer *layer) { return layer->window ? layout->ring : layout->n_ctx; }
-
-/* Appends n * size bytes at the next multiple of 64; 0 on overflow. */
-static int smolq__reserve_at(smolq__layout *layout, uint64_t *at, uint64_t n, uint64_t size)
-{
-    uint64_t bytes;
-    *at = layout->end;
-    return smolq__mul(n, size, &bytes) && smolq__add(layout->end, bytes, &layout->end) && smolq__align_up(layout->end, 64, &layout->end);
-}
-
-static smolq_result smolq__context_layout(const smolq__arch *arch, const smolq_program *program, const smolq_device *device, const smolq_context_options *options,
-                                           smolq__layout *layout, smolq_error *err)
-{
-    static const int32_t types[] = { SMOLQ_TYPE_F16, SMOLQ_TYPE_F16, SMOLQ_TYPE_F32, SMOLQ_TYPE_Q8_0 };
-    const smolq_type_facts *kv;
-    uint64_t n_batch, n_ctx, cells = 0, ignored;
-    int32_t i;
-    int fits;
-    memset(layout, 0, sizeof *layout);
-    if (options->n_ctx < 0 || options->n_ctx > 1 << 30) return smolq__fail(err, SMOLQ_E_ARGUMENT, "n_ctx is %d, expected 0..%d", (int)options->n_ctx, 1 << 30);
-    if (options->n_batch < 0 || options->n_batch > SMOLQ__MAX_BATCH)
-        return smolq__fail(err, SMOLQ_E_ARGUMENT, "n_batch is %d, expected 0..%d", (int)options->n_batch, (int)SMOLQ__MAX_BATCH);
-    if (options->kv_type < 0 || options->kv_type > SMOLQ_KV_Q8_0)
-        return smolq__fail(err, SMOLQ_E_ARGUMENT, "kv_type is %d, expected one of SMOLQ_KV_F16, SMOLQ_KV_F32, SMOLQ_KV_Q8_0", (int)options->kv_type);
-    layout->n_ctx = options->n_ctx ? options->n_ctx : arch->hp.n_ctx_train < SMOLQ__DEFAULT_CTX ? arch->hp.n_ctx_train : SMOLQ__DEFAULT_CTX;
-    layout->n_batch = options->n_batch ? options->n_batch : SMOLQ__DEFAULT_BATCH;
-    if (layout->n_batch > layout->n_ctx) layout->n_batch = layout->n_ctx;
-    layout->kv_type = types[options->kv_type];
-    kv = smolq_type_info(layout->kv_type);
-    if (arch->hp.head_dim % kv->block_weights)
-        return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "a KV cache in %s needs heads of a multiple of %d, this model's are %d; take f16 or f32", kv->name, (int)kv->block_weights, (int)arch->hp.head_dim);
-    layout->head_row_bytes = (uint64_t)(arch->hp.head_dim / kv->block_weights) * (uint64_t)kv->block_bytes;
-    n_ctx = (uint64_t)layout->n_ctx;
-    n_batch = (uint64_t)layout->n_batch;
-    layout->window = arch->hp.window;
-    layout->ring = (int64_t)layout->window + layout->n_batch - 1 < layout->n_ctx ? layout->window + layout->n_batch - 1 : layout->n_ctx;
-
-    fits = smolq__reserve_at(layout, &layout->context, 1, sizeof(smolq_context)) && smolq__reserve_at(layout, &layout->ids, n_ctx, 4) &&
-           smolq__reserve_at(layout, &layout->kv, (uint64_t)arch->hp.n_layer, sizeof(smolq_kv_layer)) && smolq__reserve_at(layout, &layout->token, n_batch, 4) &&
-           smolq__reserve_at(layout, &layout->position, n_batch, 4) && smolq__reserve_at(layout, &layout->out_row, n_batch, 4) &&
-           smolq__reserve_at(layout, &layout->row_kv, n_batch, sizeof(void *)) && smolq__reserve_at(layout, &layout->row_logits, n_batch, sizeof(void *));
-    for (i = 0; i < SMOLQ_BUF_COUNT && fits; i++) fits = smolq__reserve_at(layout, &layout->buffer[i], n_batch, program->row_bytes[i]);
-    fits = fits && smolq__reserve_at(layout, &layout->scratch, 1, device && device->backend->scratch ? device->backend->scratch(device->state, program, layout->n_batch) : 0);
-    fits = fits && smolq__reserve_at(layout, &layout->logits, (uint64_t)arch->hp.n_vocab, 4);
-    for (i = 0; i < arch->hp.n_layer && fits; i++) { /* keys and values, each [n_head_kv][cells][head_dim] */
-        uint64_t of_layer;
-        fits = smolq__mul(2 * (uint64_t)arch->layers[i].n_head_kv, (uint64_t)smolq__layer_cells(layout, &arch->layers[i]), &of_layer) && smolq__add(cells, of_layer, &cells);
-    }
-    fits = fits && smolq__reserve_at(layout, &layout->cache, cells, layout->head_row_bytes) && smolq__add(layout->end, 64, &layout->end) && smolq__fits_size(layout->end) &&
-           smolq__add(layout->end, sizeof(smolq__block), &ignored);
-    if (!fits) return smolq__fail(err, SMOLQ_E_MEMORY, "a context of %d tokens does not fit in this machine's address space; ask for a smaller n_ctx", (int)layout->n_ctx);
-    return SMOLQ_OK;
-}
 
 static void smolq__layout_report(const smolq__layout *layout, smolq_memory *memory)
 {
@@ -8140,10 +8411,11 @@ static void smolq__layout_report(const smolq__layout *layout, smolq_memory *memo
     memory->size = sizeof *memory;
     memory->n_ctx = layout->n_ctx;
     memory->n_batch = layout->n_batch;
-    memory->logits_bytes = layout->cache - layout->logits;
-    memory->scratch_bytes = layout->logits - layout->buffer[0];
-    memory->kv_bytes = layout->end - 64 - layout->cache;
-    memory->host_bytes = layout->end + sizeof(smolq__block);
+    memory->logits_bytes = layout->logits_bytes;
+    memory->scratch_bytes = layout->scratch_bytes;
+    memory->kv_bytes = layout->kv_bytes;
+    memory->host_bytes = smolq__host_bytes(layout);
+    memory->device_bytes = layout->end[SMOLQ__ON_DEVICE];
 }
 
 SMOLQ_API smolq_result smolq_plan(const smolq_model *model, const smolq_context_options *options, smolq_memory *memory, smolq_error *err)
@@ -8153,7 +8425,7 @@ SMOLQ_API smolq_result smolq_plan(const smolq_model *model, const smolq_context_
     smolq_result result;
     if (!model || !memory) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_plan: model or memory is NULL");
     smolq__options(&mine, sizeof mine, options, sizeof mine);
-    result = smolq__context_layout(&model->arch, &model->program, model->device, &mine, &layout, err);
+    result = smolq__context_layout(&model->arch, &model->program, &model->stages, &mine, &layout, err);
     if (result) return result;
     smolq__layout_report(&layout, memory);
     return SMOLQ_OK;
@@ -8166,6 +8438,7 @@ SMOLQ_API smolq_result smolq_probe(const char *path, const smolq_open_options *o
     smolq__heap heap;
     smolq__arch arch;
     smolq_program program;
+    smolq__stages stages;
     smolq__layout layout;
     smolq_info found;
     smolq_error why;
@@ -8182,10 +8455,11 @@ SMOLQ_API smolq_result smolq_probe(const char *path, const smolq_open_options *o
     result = smolq__arch_load(&arch, &heap, gguf, &mine.limits, &why);
     smolq__info_arch(&found, gguf, &arch);
     if (result == SMOLQ_OK && !smolq__program_open(&program, &heap, &arch)) result = smolq__fail_memory(&heap, &why, "the program");
-    if (result == SMOLQ_OK) result = smolq__context_layout(&arch, &program, mine.device, &defaults, &layout, &why);
-    if (result == SMOLQ_OK) {
-        found.runnable = 1;
-        found.context_bytes = layout.end + sizeof(smolq__block);
+    if (result == SMOLQ_OK && smolq__place_layers(&arch, &program, mine.device, &mine, &stages, &why) == SMOLQ_OK) {
+        result = smolq__context_layout(&arch, &program, &stages, &defaults, &layout, &why);
+        found.runnable = result == SMOLQ_OK;
+        found.context_bytes = result ? 0 : smolq__host_bytes(&layout) + layout.end[SMOLQ__ON_DEVICE];
+        smolq__info_stages(&found, &stages, &program);
     }
     memcpy(found.reason, why.text, sizeof found.reason);
     smolq__heap_close(&heap);
@@ -8202,6 +8476,61 @@ SMOLQ_API smolq_result smolq_probe(const char *path, const smolq_open_options *o
 
 /* ---- open ---- */
 
+/* The context's block in the device's own memory; none where no stage needs one. */
+static smolq_result smolq__context_device_block(const smolq_model *model, const smolq__layout *layout, uint8_t **block, smolq_error *err)
+{
+    const smolq_backend_memory *memory = smolq__memory_of(model->device);
+    uint64_t bytes = layout->end[SMOLQ__ON_DEVICE];
+    smolq_result result;
+    if (!memory) return SMOLQ_OK;
+    result = memory->alloc(model->device->state, bytes, block, err);
+    if (result == SMOLQ_E_MEMORY)
+        return smolq__fail(err, result, "the context needs %llu bytes of device memory, %llu are free; a smaller n_ctx or n_batch or another kv_type needs less, and so do more host_layers of the model",
+                           (unsigned long long)bytes, (unsigned long long)memory->available(model->device->state));
+    return result;
+}
+
+/* What an evaluation hands to each stage, but for the batch itself. */
+static void smolq__context_runs(smolq_context *context, const smolq__layout *layout, uint8_t *const *base)
+{
+    const smolq_model *model = context->model;
+    int32_t s, i;
+    for (s = 0; s < model->stages.n; s++) {
+        smolq_run *run = &context->run[s];
+        int32_t side = smolq__side(&model->stages, s);
+        run->program = &model->program;
+        run->token = context->token;
+        run->position = context->position;
+        run->kv = (const smolq_kv_layer *const *)context->row_kv;
+        run->out_row = context->out_row;
+        run->logits = context->row_logits;
+        for (i = 0; i < SMOLQ_BUF_COUNT; i++) run->buffer[i] = base[smolq_is_host_buffer(i) ? SMOLQ__ON_HOST : side] + layout->stage[s].buffer[i];
+        run->scratch = base[side] + layout->stage[s].scratch;
+        run->loaded = model->stages.at[s].loaded;
+    }
+}
+
+/* Keys and values of each layer, where its stage computes. */
+static void smolq__context_cache(smolq_context *context, const smolq__layout *layout, uint8_t *const *base)
+{
+    const smolq_model *model = context->model;
+    uint64_t at[SMOLQ__MAX_STAGES];
+    int32_t s, i;
+    for (s = 0; s < SMOLQ__MAX_STAGES; s++) at[s] = layout->stage[s].cache;
+    for (i = 0; i < model->arch.hp.n_layer; i++) {
+        smolq_kv_layer *kv = &context->kv[i];
+        uint64_t bytes;
+        s = smolq__stage_of_layer(&model->stages, i);
+        kv->n_cells = smolq__layer_cells(layout, &model->arch.layers[i]);
+        bytes = (uint64_t)model->arch.layers[i].n_head_kv * (uint64_t)kv->n_cells * layout->head_row_bytes;
+        kv->k = base[smolq__side(&model->stages, s)] + at[s];
+        kv->v = kv->k + bytes;
+        kv->type = layout->kv_type;
+        kv->head_row_bytes = layout->head_row_bytes;
+        at[s] += 2 * bytes;
+    }
+}
+
 SMOLQ_API smolq_result smolq_context_open(smolq_model *model, const smolq_context_options *options, smolq_context **context, smolq_error *err)
 {
     smolq_context_options mine;
@@ -8209,18 +8538,24 @@ SMOLQ_API smolq_result smolq_context_open(smolq_model *model, const smolq_contex
     smolq__heap heap;
     smolq_context *opened;
     smolq_result result;
-    uint8_t *base, *cache;
-    int32_t i;
+    uint8_t *host, *base[2] = { NULL, NULL }; /* SMOLQ__ON_HOST, SMOLQ__ON_DEVICE */
     if (!model || !context) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_context_open: model or context is NULL");
     smolq__options(&mine, sizeof mine, options, sizeof mine);
-    result = smolq__context_layout(&model->arch, &model->program, model->device, &mine, &layout, err);
+    result = smolq__context_layout(&model->arch, &model->program, &model->stages, &mine, &layout, err);
     if (result) return result;
     smolq__heap_init(&heap, mine.allocator.alloc ? &mine.allocator : &model->heap.allocator, mine.max_bytes);
-    base = (uint8_t *)smolq__alloc_raw(&heap, layout.end);
-    if (!base) return smolq__fail_memory(&heap, err, "the context (a smaller n_ctx or n_batch or another kv_type needs less)");
-    base += (64 - (uintptr_t)base % 64) % 64;
-    memset(base, 0, (size_t)layout.buffer[0]); /* not the buffers and the cache: every byte of them is written before it is read */
-    opened = (smolq_context *)(void *)(base + layout.context);
+    heap.used = layout.end[SMOLQ__ON_DEVICE]; /* counts against max_bytes */
+    host = (uint8_t *)smolq__alloc_raw(&heap, layout.end[SMOLQ__ON_HOST]);
+    if (!host) return smolq__fail_memory(&heap, err, "the context (a smaller n_ctx or n_batch or another kv_type needs less)");
+    result = smolq__context_device_block(model, &layout, &base[SMOLQ__ON_DEVICE], err);
+    if (result) {
+        smolq__heap_close(&heap);
+        return result;
+    }
+    host += (64 - (uintptr_t)host % 64) % 64;
+    base[SMOLQ__ON_HOST] = host;
+    memset(host, 0, (size_t)layout.rows); /* not the activations and the cache: every byte of them is written before it is read */
+    opened = (smolq_context *)(void *)(host + layout.context);
     opened->heap = heap;
     opened->model = model;
     opened->n_ctx = layout.n_ctx;
@@ -8230,35 +8565,26 @@ SMOLQ_API smolq_result smolq_context_open(smolq_model *model, const smolq_contex
     opened->ring = layout.ring;
     opened->ropes[0] = &model->ropes[layout.n_ctx > model->arch.hp.n_ctx_orig ? SMOLQ__ROPE_LONG_CONTEXT : SMOLQ__ROPE_SHORT_CONTEXT];
     opened->ropes[1] = &model->ropes[SMOLQ__ROPE_LOCAL];
-    opened->ids = (int32_t *)(void *)(base + layout.ids);
-    opened->kv = (smolq_kv_layer *)(void *)(base + layout.kv);
-    opened->logits = (float *)(void *)(base + layout.logits);
-    opened->token = (int32_t *)(void *)(base + layout.token);
-    opened->position = (int32_t *)(void *)(base + layout.position);
-    opened->out_row = (int32_t *)(void *)(base + layout.out_row);
-    opened->row_kv = (const smolq_kv_layer **)(void *)(base + layout.row_kv);
-    opened->row_logits = (float **)(void *)(base + layout.row_logits);
-    for (i = 0; i < SMOLQ_BUF_COUNT; i++) opened->run.buffer[i] = base + layout.buffer[i];
-    opened->run.scratch = base + layout.scratch;
-    cache = base + layout.cache;
-    for (i = 0; i < model->arch.hp.n_layer; i++) {
-        smolq_kv_layer *kv = &opened->kv[i];
-        uint64_t bytes;
-        kv->n_cells = smolq__layer_cells(&layout, &model->arch.layers[i]);
-        bytes = (uint64_t)model->arch.layers[i].n_head_kv * (uint64_t)kv->n_cells * layout.head_row_bytes;
-        kv->k = cache;
-        kv->v = cache + bytes;
-        kv->type = layout.kv_type;
-        kv->head_row_bytes = layout.head_row_bytes;
-        cache += 2 * bytes;
-    }
+    opened->ids = (int32_t *)(void *)(host + layout.ids);
+    opened->kv = (smolq_kv_layer *)(void *)(host + layout.kv);
+    opened->logits = (float *)(void *)(host + layout.logits);
+    opened->device_block = base[SMOLQ__ON_DEVICE];
+    opened->token = (int32_t *)(void *)(host + layout.token);
+    opened->position = (int32_t *)(void *)(host + layout.position);
+    opened->out_row = (int32_t *)(void *)(host + layout.out_row);
+    opened->row_kv = (const smolq_kv_layer **)(void *)(host + layout.row_kv);
+    opened->row_logits = (float **)(void *)(host + layout.row_logits);
+    smolq__context_runs(opened, &layout, base);
+    smolq__context_cache(opened, &layout, base);
     *context = opened;
     return SMOLQ_OK;
 }
 
 SMOLQ_API void smolq_context_close(smolq_context *context)
 {
-    if (context) smolq__heap_close(&context->heap);
+    if (!context) return;
+    if (context->device_block) smolq__memory_of(context->model->device)->free(context->model->device->state, context->device_block);
+    smolq__heap_close(&context->heap);
 }
 
 SMOLQ_API int32_t smolq_context_length(const smolq_context *context) { return context->length; }
@@ -8312,25 +8638,28 @@ SMOLQ_API smolq_result smolq_context_reuse(smolq_context *context, const int32_t
 }
 
 /* Copies positions [begin, end) of a layer; rings of different sizes put them into different cells. */
-static void smolq__fork_layer(const smolq_kv_layer *to, const smolq_kv_layer *from, int32_t n_head_kv, int32_t begin, int32_t end)
+static smolq_result smolq__fork_layer(const smolq_device *device, const smolq_kv_layer *to, const smolq_kv_layer *from, int32_t n_head_kv, int32_t begin, int32_t end, smolq_error *err)
 {
+    smolq_result result = SMOLQ_OK;
     int32_t head, p, n;
     for (head = 0; head < n_head_kv; head++)
-        for (p = begin; p < end; p += n) { /* runs that end in neither ring */
+        for (p = begin; p < end && result == SMOLQ_OK; p += n) { /* runs that end in neither ring */
             int32_t cell_to = p % to->n_cells, cell_from = p % from->n_cells;
             uint64_t at_to = ((uint64_t)head * (uint64_t)to->n_cells + (uint64_t)cell_to) * to->head_row_bytes;
             uint64_t at_from = ((uint64_t)head * (uint64_t)from->n_cells + (uint64_t)cell_from) * from->head_row_bytes;
             n = end - p;
             if (n > to->n_cells - cell_to) n = to->n_cells - cell_to;
             if (n > from->n_cells - cell_from) n = from->n_cells - cell_from;
-            memcpy(to->k + at_to, from->k + at_from, (size_t)n * (size_t)to->head_row_bytes);
-            memcpy(to->v + at_to, from->v + at_from, (size_t)n * (size_t)to->head_row_bytes);
+            result = smolq__device_copy(device, to->k + at_to, from->k + at_from, (uint64_t)n * to->head_row_bytes, err);
+            if (result == SMOLQ_OK) result = smolq__device_copy(device, to->v + at_to, from->v + at_from, (uint64_t)n * to->head_row_bytes, err);
         }
+    return result;
 }
 
 SMOLQ_API smolq_result smolq_context_fork(smolq_context *to, const smolq_context *from, smolq_error *err)
 {
     smolq_result result = smolq__check_idle(to, err);
+    const smolq_model *model;
     int32_t i;
     if (result == SMOLQ_OK) result = smolq__check_idle(from, err);
     if (result) return result;
@@ -8339,10 +8668,18 @@ SMOLQ_API smolq_result smolq_context_fork(smolq_context *to, const smolq_context
         return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_context_fork: the contexts are of different models, KV types or rotations (a length beyond the original one has its own)");
     if (to->n_ctx < from->length)
         return smolq__fail(err, SMOLQ_E_CONTEXT_FULL, "smolq_context_fork: %d tokens into a context of %d", (int)from->length, (int)to->n_ctx);
-    for (i = 0; i < to->model->arch.hp.n_layer; i++)
-        smolq__fork_layer(&to->kv[i], &from->kv[i], to->model->arch.layers[i].n_head_kv, to->model->arch.layers[i].window ? from->lost : 0, from->ready);
+    model = to->model;
+    for (i = 0; i < model->arch.hp.n_layer && result == SMOLQ_OK; i++) {
+        const smolq__layer *layer = &model->arch.layers[i];
+        const smolq_device *device = model->stages.at[smolq__stage_of_layer(&model->stages, i)].device;
+        result = smolq__fork_layer(device, &to->kv[i], &from->kv[i], layer->n_head_kv, layer->window ? from->lost : 0, from->ready, err);
+    }
+    if (result) { /* the device failed: what `to` held is fed again from its tokens */
+        to->ready = to->lost = 0;
+        return result;
+    }
     memcpy(to->ids, from->ids, (size_t)from->length * sizeof *to->ids);
-    if (from->has_logits) memcpy(to->logits, from->logits, (size_t)to->model->arch.hp.n_vocab * sizeof *to->logits);
+    if (from->has_logits) memcpy(to->logits, from->logits, (size_t)model->arch.hp.n_vocab * sizeof *to->logits);
     to->length = from->length;
     to->ready = from->ready;
     to->lost = from->lost;
@@ -8400,35 +8737,75 @@ static void smolq__add_row(smolq_run *run, smolq_context *first, const smolq_eva
     }
 }
 
+/* The batch begins at the beginning of a stage. */
+static smolq_run *smolq__enter_stage(smolq_context *first, int32_t s)
+{
+    const smolq__stage *stage = &first->model->stages.at[s];
+    smolq_run *run = &first->run[s];
+    first->stage = s;
+    run->op = stage->first_op;
+    run->end_op = stage->end_op;
+    run->unit = 0;
+    run->numeric = 0;
+    return run;
+}
+
 /* Fills the run with the next tokens of the items, as many as every context's rings have room for. */
 static void smolq__next_batch(smolq_evaluation *e)
 {
     smolq_context *first = e->items[0].context;
-    smolq_run *run = &first->run;
+    smolq_run *run = smolq__enter_stage(first, 0);
     int32_t most = first->n_batch, i;
     for (i = 1; i < e->n_items; i++)
         if (e->items[i].context->n_batch < most) most = e->items[i].context->n_batch;
-    run->program = &first->model->program;
     run->n_rows = run->n_out = 0;
-    run->op = 0;
-    run->unit = 0;
-    run->numeric = 0;
-    run->token = first->token;
-    run->position = first->position;
-    run->kv = (const smolq_kv_layer *const *)first->row_kv;
-    run->out_row = first->out_row;
-    run->logits = first->row_logits;
     while (run->n_rows < most && e->item < e->n_items) {
         smolq__add_row(run, first, &e->items[e->item], e->token++);
         if (e->token == e->items[e->item].n_tokens && ++e->item < e->n_items) e->token = smolq__first_token(&e->items[e->item]);
     }
 }
 
+/* The batch goes on in the next stage: its device gets the residual stream, of the rows that are left. */
+static smolq_result smolq__hand_over(smolq_context *first, smolq_error *err)
+{
+    const smolq_run *from = &first->run[first->stage];
+    smolq_run *to = smolq__enter_stage(first, first->stage + 1);
+    int32_t n = to->program->ops[to->op].selected ? from->n_out : from->n_rows;
+    to->n_rows = from->n_rows;
+    to->n_out = from->n_out;
+    return smolq__device_copy(first->model->stages.at[first->stage].device, to->buffer[SMOLQ_BUF_RESIDUAL], from->buffer[SMOLQ_BUF_RESIDUAL],
+                              (uint64_t)n * to->program->row_bytes[SMOLQ_BUF_RESIDUAL], err);
+}
+
+/* Gives the devices of the first n stages back. */
+static void smolq__release_devices(const smolq__stages *stages, int32_t n)
+{
+    while (n-- > 0) {
+        const smolq_device *device = stages->at[n].device;
+        if (device->backend->release) device->backend->release(device->state);
+    }
+}
+
+/* Takes the devices of all stages for an evaluation, or none. */
+static smolq_result smolq__acquire_devices(const smolq__stages *stages, int32_t no_wait, smolq_error *err)
+{
+    int32_t i;
+    for (i = 0; i < stages->n; i++) {
+        const smolq_device *device = stages->at[i].device;
+        smolq_result result = device->backend->acquire ? device->backend->acquire(device->state, no_wait, err) : SMOLQ_OK;
+        if (result) {
+            smolq__release_devices(stages, i);
+            return result;
+        }
+    }
+    return SMOLQ_OK;
+}
+
 /* Ends the evaluation: the contexts are free again, and if it succeeded, longer. */
 static void smolq__eval_end(smolq_evaluation *e, int success)
 {
+    const smolq__stages *stages = &e->items[0].context->model->stages;
     int32_t i;
-    const smolq_device *device = e->items[0].context->model->device;
     for (i = 0; i < e->n_items; i++) {
         const smolq_eval_item *item = &e->items[i];
         smolq_context *context = item->context;
@@ -8442,7 +8819,7 @@ static void smolq__eval_end(smolq_evaluation *e, int success)
         context->ready = context->length;
         context->has_logits = item->want == SMOLQ_LOGITS_LAST && !item->logits;
     }
-    if (device->backend->release) device->backend->release(device->state);
+    smolq__release_devices(stages, stages->n);
     e->active = 0;
 }
 
@@ -8450,7 +8827,6 @@ SMOLQ_API smolq_result smolq_eval_begin(smolq_evaluation *e, const smolq_eval_it
 {
     smolq_evaluation begun;
     smolq_result result;
-    const smolq_device *device;
     SMOLQ__FP_STATE saved;
     int32_t i;
     memset(&begun, 0, sizeof begun);
@@ -8460,11 +8836,8 @@ SMOLQ_API smolq_result smolq_eval_begin(smolq_evaluation *e, const smolq_eval_it
         result = smolq__check_item(items, i, err);
         if (result) return result;
     }
-    device = items[0].context->model->device;
-    if (device->backend->acquire) {
-        result = device->backend->acquire(device->state, (int32_t)begun.options.no_wait, err);
-        if (result) return result;
-    }
+    result = smolq__acquire_devices(&items[0].context->model->stages, (int32_t)begun.options.no_wait, err);
+    if (result) return result;
     begun.items = items;
     begun.n_items = n_items;
     begun.active = 1;
@@ -8485,13 +8858,14 @@ typedef struct smolq__pause {
     const smolq_eval_options *options;
     int64_t deadline; /* 0: none */
     int32_t cancelled;
+    int32_t asked;    /* in this step: the first piece of work is always done, or a step that begins slowly would never get anywhere */
 } smolq__pause;
 
 static int smolq__should_pause(void *user)
 {
     smolq__pause *pause = (smolq__pause *)user;
     if (pause->options->cancel && pause->options->cancel(pause->options->user)) pause->cancelled = 1;
-    return pause->cancelled || (pause->deadline && smolq__now_us() >= pause->deadline);
+    return pause->cancelled || (pause->deadline && pause->asked++ > 0 && smolq__now_us() >= pause->deadline);
 }
 
 static int smolq__finite_logits(const smolq_run *run)
@@ -8505,19 +8879,29 @@ static int smolq__finite_logits(const smolq_run *run)
 
 static smolq_result smolq__eval_work(smolq_evaluation *e, smolq__pause *pause, smolq_error *err)
 {
-    smolq_run *run = &e->items[0].context->run;
-    const smolq_device *device = e->items[0].context->model->device;
-    run->pause = pause->options->cancel || pause->deadline ? smolq__should_pause : NULL;
-    run->user = pause;
+    smolq_context *first = e->items[0].context;
+    const smolq__stages *stages = &first->model->stages;
     for (;;) {
-        smolq_result result = device->backend->run(device->state, run, err);
+        smolq_run *run = &first->run[first->stage];
+        const smolq_device *device = stages->at[first->stage].device;
+        int last = first->stage == stages->n - 1;
+        smolq_result result;
+        run->pause = pause->options->cancel || pause->deadline ? smolq__should_pause : NULL;
+        run->user = pause;
+        result = device->backend->run(device->state, run, err);
         if (result) return result;
         if (pause->cancelled) return smolq__fail(err, SMOLQ_E_CANCELLED, "the evaluation was cancelled; its contexts are as before");
-        if (run->op < (uint32_t)run->program->n_ops) return SMOLQ_MORE;
-        if (run->numeric || !smolq__finite_logits(run))
+        if (run->op < run->end_op) return SMOLQ_MORE;
+        if (run->numeric || (last && !smolq__finite_logits(run)))
             return smolq__fail(err, SMOLQ_E_NUMERIC, "NaN or infinity in the activations or logits: the weights of the model are damaged or overflow");
-        if (e->item == e->n_items) return SMOLQ_OK;
-        smolq__next_batch(e);
+        if (!last) {
+            result = smolq__hand_over(first, err);
+            if (result) return result;
+        } else if (e->item == e->n_items) {
+            return SMOLQ_OK;
+        } else {
+            smolq__next_batch(e);
+        }
     }
 }
 
@@ -8528,7 +8912,7 @@ SMOLQ_API smolq_result smolq_eval_step(smolq_evaluation *e, int64_t budget_us, s
     if (!e || !e->active) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_eval_step: no evaluation was begun, or it has ended");
     pause.options = &e->options;
     pause.deadline = budget_us > 0 ? smolq__now_us() + budget_us : 0;
-    pause.cancelled = 0;
+    pause.cancelled = pause.asked = 0;
     {
         SMOLQ__FP_STATE saved = smolq__fp_enter();
         result = smolq__eval_work(e, &pause, err);

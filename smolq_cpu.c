@@ -734,7 +734,7 @@ static smolq_result smolq__cpu_run(void *state, smolq_run *run, smolq_error *err
 {
     smolq__cpu_device *d = (smolq__cpu_device *)state;
     if (!d->isa->name) return smolq_backend_ref()->run(NULL, run, err);
-    for (; run->op < (uint32_t)run->program->n_ops; run->op++, run->unit = 0) {
+    for (; run->op < run->end_op; run->op++, run->unit = 0) {
         const smolq_op *op = &run->program->ops[run->op];
         int32_t n_rows = op->selected ? run->n_out : run->n_rows;
         uint64_t n_units = d->isa->units(run, op, n_rows);
@@ -757,7 +757,7 @@ static smolq_result smolq__cpu_run(void *state, smolq_run *run, smolq_error *err
 }
 
 static const smolq_backend smolq__cpu_backend = {
-    SMOLQ_CONTRACT, SMOLQ_CONTRACT_SIZES, SMOLQ_CANONICAL, "cpu", smolq__cpu_open, smolq__cpu_close, smolq__cpu_acquire, smolq__cpu_release, smolq__cpu_scratch, smolq__cpu_run
+    SMOLQ_CONTRACT, SMOLQ_CONTRACT_SIZES, SMOLQ_CANONICAL, "cpu", smolq__cpu_open, smolq__cpu_close, smolq__cpu_acquire, smolq__cpu_release, smolq__cpu_scratch, smolq__cpu_run, NULL
 };
 SMOLQ_API const smolq_backend *smolq_backend_cpu(void) { return &smolq__cpu_backend; }
 
@@ -4721,11 +4721,9 @@ static int CALL(count_down)(void *user)
 static void CALL(by_reference)(const smolq__cpu_job *job, uint64_t begin, uint64_t end)
 {
     smolq_run run = *job->run;
-    smolq_program program = *run.program;
     CALL(count) count;
     count.left = end - begin;
-    program.n_ops = (int32_t)run.op + 1;
-    run.program = &program;
+    run.end_op = run.op + 1;
     run.unit = begin;
     run.numeric = 0;
     run.pause = CALL(count_down);

@@ -63,6 +63,7 @@ static types_bed *types_prepare(const smolq_backend *backend, void *state, int t
     bed->program.row_bytes[SMOLQ_BUF_NORMED] = bed->program.row_bytes[SMOLQ_BUF_Q] = TYPES_N * 4;
     bed->program.row_bytes[SMOLQ_BUF_A256] = bed->program.row_bytes[SMOLQ_BUF_A32] = (smolq_a8_bytes(TYPES_N, 32) + 63) & ~(uint64_t)63;
     bed->run.program = &bed->program;
+    bed->run.end_op = (uint32_t)bed->program.n_ops;
     bed->run.n_rows = n_tokens;
     bed->run.buffer[SMOLQ_BUF_NORMED] = (uint8_t *)types_memory(bed, 0, (uint64_t)n_tokens * TYPES_N * 4);
     bed->run.buffer[SMOLQ_BUF_Q] = (uint8_t *)types_memory(bed, 1, (uint64_t)n_tokens * TYPES_N * 4);
@@ -104,7 +105,7 @@ static double types_pass(const smolq_backend *backend, void *state, types_bed *b
     smolq_error err;
     bed->run.op = op;
     bed->run.unit = 0;
-    while (bed->run.op < (uint32_t)bed->program.n_ops) check(backend->run(state, &bed->run, &err), &err);
+    while (bed->run.op < bed->run.end_op) check(backend->run(state, &bed->run, &err), &err);
     return bed->n_weights / (now_ms() - begun) * 1e-6;
 }
 

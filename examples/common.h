@@ -72,8 +72,8 @@ static inline void print_help(const char *about, const option *options)
 {
     const option *o;
     printf("%s: %s\n\n", program, about);
-    for (o = options; o->name; o++) printf("  %-10s %-8s %s\n", o->name, o->value ? o->value : "", o->help);
-    printf("  %-10s %-8s %s\n", "--help", "", "print this");
+    for (o = options; o->name; o++) printf("  %-13s %-8s %s\n", o->name, o->value ? o->value : "", o->help);
+    printf("  %-13s %-8s %s\n", "--help", "", "print this");
     exit(finish());
 }
 
@@ -127,7 +127,7 @@ static inline void parse_options(int argc, char **argv, const char *about, const
 
 typedef struct engine { /* options that the programs which run a model have in common */
     const char   *model, *backend, *isa, *kv;
-    int           n_threads;
+    int           n_threads, host_layers;
     smolq_device *device;
 } engine;
 
@@ -135,6 +135,7 @@ typedef struct engine { /* options that the programs which run a model have in c
 #define ENGINE_OPTIONS(e) \
     { "-m",        "MODEL",   's', &(e).model,     "GGUF file of the model" }, \
     { "--backend", "B",       's', &(e).backend,   "ref, cpu or cuda: what computes" }, \
+    { "--host-layers", "N",   'n', &(e).host_layers, "with cuda: layers that the cpu or ref backend computes (0: as many as the GPU has no room for; -1: none)" }, \
     { "--isa",     "I",       's', &(e).isa,       "ref, avx2, avxvnni, avx512, amx or neon: the most that the cpu backend may use" }, \
     { "--kv",      "TYPE",    's', &(e).kv,        "f32, f16 or q8_0: type of the KV cache (f16)" }
 
@@ -182,6 +183,9 @@ static inline smolq_model *open_model(engine *e)
     device_options.isa = e->isa;
     check(smolq_device_open(find_backend(e->backend), &device_options, &e->device, &err), &err);
     options.device = e->device;
+    options.device_options = &device_options;
+    options.host_layers = e->host_layers;
+    options.host_backend = BACKEND_CPU;
     check(smolq_open(e->model, &options, &model, &err), &err);
     return model;
 }

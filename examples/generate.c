@@ -155,7 +155,7 @@ int main(int argc, char **argv)
         if (n_evals > 1) fprintf(stderr, "speed:  %.1f tokens per second", (n_evals - 1) * 1e3 / (all_ms - prompt_ms));
         if (n_evals > 1) fprintf(stderr, " (%d tokens: %s)\n", n_made, ended);
         fprintf(stderr, "memory: %s file, %s tables, ", in_mib(&a, info->file_bytes), in_mib(&b, info->table_bytes));
-        fprintf(stderr, "%s context; at most %s resident\n", in_mib(&c, memory.host_bytes), in_mib(&d, peak_rss_bytes()));
+        fprintf(stderr, "%s context; at most %s resident\n", in_mib(&c, memory.host_bytes + memory.device_bytes), in_mib(&d, peak_rss_bytes()));
     }
     free(text);
     free(ids);

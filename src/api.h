@@ -227,7 +227,9 @@ typedef struct smolq_source {
 
 /* ==== DEVICES =======================================================================================================
  * A device is a backend at work: a thread pool, or a GPU.  Nothing here is needed for the reference backend: smolq_open
- * opens a device for its model when options.backend or nothing is given.  Several models may share a device. */
+ * opens a device for its model when options.backend or nothing is given.  Several models may share a device.
+ * To a device with memory of its own the weights are copied when a model opens, and contexts keep their KV cache there.  What does not fit stays with the
+ * first layers on the host: see host_layers of smolq_open_options. */
 
 typedef struct smolq_backend smolq_backend; /* a table of functions; SMOLQ_BACKEND shows what is in it */
 typedef struct smolq_device  smolq_device;
@@ -278,12 +280,17 @@ typedef struct smolq_open_options {
     uint32_t             reserved;
     smolq_device        *device;       /* compute here, shared; or NULL: */
     const smolq_backend *backend;      /* open a device of this backend for this model alone; NULL: the reference backend */
-    const smolq_device_options *device_options; /* for that device */
+    const smolq_device_options *device_options; /* for that device, and for the one of host_backend */
     smolq_allocator      allocator;
     smolq_limits         limits;
     smolq_log_fn         log;
-    smolq_progress_fn    progress;
+    smolq_progress_fn    progress;     /* of reading the tensors with no_map, then of copying them to a device with memory of its own: each from 0 to 1 */
     void                *user;         /* for log and progress */
+    int32_t              host_layers;  /* layers that stay on the host when the device has memory of its own.  0: none if all fits, else as many as must;
+                                        * n: exactly the first n; -1: none, and an error if all does not fit */
+    uint32_t             reserved_2;
+    const smolq_backend *host_backend; /* computes them, on a device opened with device_options; NULL: the reference backend */
+    uint64_t             device_reserve; /* bytes of device memory to leave for contexts; 0: one with default options */
 } smolq_open_options;
 
 /* Opens a model: maps the file (all parts of a split one, given the first), checks every key and tensor it will use, and
@@ -313,7 +320,10 @@ typedef struct smolq_info {
     int32_t     exact;                /* nonzero: the self-test gave the canonical bits; 0: compiled for a machine that rounds otherwise */
     int32_t     runnable;                 /* smolq_probe: nonzero if smolq_open would succeed */
     char        reason[256];              /* smolq_probe: why not */
-    uint64_t    context_bytes;            /* smolq_probe: memory of a context with default options, host */
+    uint64_t    context_bytes;            /* smolq_probe: memory of a context with default options, of the host and the device together */
+    uint64_t    device_bytes;             /* of the weights in a device's own memory; 0 where it computes in the host's */
+    int32_t     host_layers;              /* layers in the host's memory: all, where the device has none of its own */
+    int32_t     reserved;
 } smolq_info;
 
 /* Judges a file without loading it: no tokenizer tables are built, no tensor is read.  Set info->size (or 0) before the call.
@@ -425,7 +435,7 @@ typedef struct smolq_context_options {
     int32_t         n_batch;    /* tokens that pass through the layers at once; 0: 128.  Never changes results */
     int32_t         kv_type;    /* SMOLQ_KV_F16, SMOLQ_KV_F32 or SMOLQ_KV_Q8_0; 0: f16 */
     smolq_allocator allocator;  /* default: the model's */
-    uint64_t        max_bytes;  /* refuse to open beyond this; 0: no limit */
+    uint64_t        max_bytes;  /* refuse to open beyond this, host and device together; 0: no limit */
 } smolq_context_options;
 #define SMOLQ_KV_DEFAULT 0
 #define SMOLQ_KV_F16     1
@@ -440,7 +450,7 @@ typedef struct smolq_memory {
     uint64_t scratch_bytes;   /* activations of n_batch tokens */
     uint64_t logits_bytes;
     uint64_t host_bytes;      /* all that the context allocates on the host */
-    uint64_t device_bytes;    /* on a GPU */
+    uint64_t device_bytes;    /* all that it allocates in a device's own memory; kv_bytes and scratch_bytes are of both */
 } smolq_memory;
 
 SMOLQ_API smolq_result smolq_plan(const smolq_model *model, const smolq_context_options *options, smolq_memory *memory, smolq_error *err);

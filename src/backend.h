@@ -123,10 +123,12 @@ typedef struct smolq_run {
     const smolq_kv_layer *const *kv; /* [n_rows]: the cache of the row's context, [n_layer] */
     const int32_t       *out_row;    /* [n_out]: rows that want logits, ascending */
     float *const        *logits;     /* [n_out] */
-    uint8_t             *buffer[SMOLQ_BUF_COUNT];
+    uint8_t             *buffer[SMOLQ_BUF_COUNT]; /* in the device's memory if it has its own (smolq_backend_memory), but for smolq_is_host_buffer */
     uint32_t             op;         /* the next piece of work: pieces of an op are numbered by the backend */
     uint64_t             unit;
-    uint8_t             *scratch;    /* what the backend asked for, 64-byte aligned */
+    uint32_t             end_op;     /* work ends before this one: n_ops, or where another device goes on */
+    uint8_t             *scratch;    /* what the backend asked for, 64-byte aligned, in the device's memory */
+    void                *loaded;     /* what load() made of the weights */
     int32_t              numeric;    /* set when a group of activations holds NaN or infinity */
     int                (*pause)(void *user); /* asked between pieces of at most some ten microseconds; nonzero: return */
     void                *user;
@@ -145,6 +147,28 @@ SMOLQ_INLINE uint64_t smolq_a8_d(int32_t n) { return smolq_a8_pad((uint64_t)n); 
 SMOLQ_INLINE uint64_t smolq_a8_sums(int32_t n, int32_t group) { return smolq_a8_d(n) + smolq_a8_pad((uint64_t)(n / group) * 4); }
 SMOLQ_INLINE uint64_t smolq_a8_bytes(int32_t n, int32_t group) { return smolq_a8_sums(n, group) + smolq_a8_pad((uint64_t)(n / 16) * 2); }
 
+/* Buffers that smolq.h fills before a run, and the logits: in the host's memory on every device. */
+SMOLQ_INLINE int32_t smolq_is_host_buffer(int32_t buffer)
+{
+    return buffer == SMOLQ_BUF_ROPE || buffer == SMOLQ_BUF_ROPE_LOCAL || buffer == SMOLQ_BUF_HEAT || buffer == SMOLQ_BUF_LOGITS;
+}
+
+/* What a backend adds whose device has memory of its own.  Then weights are copied there when a model opens, and activations, KV cache and scratch of a context live
+ * there; token, position, kv, out_row and logits of a run, and the buffers above, stay in the host's memory.  A run that has returned has finished on the device.
+ * All of it may be called while another thread computes on the device. */
+typedef struct smolq_backend_memory {
+    /* Bytes of device memory, to the byte, that load takes for the operations [first_op, n_ops). */
+    uint64_t     (*load_bytes)(void *state, const smolq_program *program, int32_t first_op);
+    /* Copies their weights, biases and norms to the device, in what layout it likes.  One smolq_tensor that several operations name is one tensor; several may share
+     * bytes.  progress gets the fraction done, nonzero from it gives up with SMOLQ_E_CANCELLED; may be NULL. */
+    smolq_result (*load)(void *state, const smolq_program *program, int32_t first_op, smolq_progress_fn progress, void *user, void **loaded, smolq_error *err);
+    void         (*unload)(void *state, void *loaded);
+    uint64_t     (*available)(void *state);                                              /* bytes of device memory that are free now */
+    smolq_result (*alloc)(void *state, uint64_t bytes, uint8_t **p, smolq_error *err);   /* aligned to 256; not cleared */
+    void         (*free)(void *state, uint8_t *p);
+    smolq_result (*copy)(void *state, uint8_t *to, const uint8_t *from, uint64_t bytes, smolq_error *err); /* between any two memories, 0 bytes too; done when it returns */
+} smolq_backend_memory;
+
 /* The functions of a backend.  A companion file fills one in; version and sizes let smolq.h refuse one of another release. */
 struct smolq_backend {
     uint32_t    version;  /* SMOLQ_CONTRACT */
@@ -159,8 +183,9 @@ struct smolq_backend {
     void         (*release)(void *state);
     /* Bytes of scratch that a context with n_batch rows holds for it; NULL: none. */
     uint64_t     (*scratch)(void *state, const smolq_program *program, int32_t n_batch);
-    /* Works from run->op, run->unit until run->op == n_ops or pause() says so, and leaves op and unit where to go on. */
+    /* Works from run->op, run->unit until run->op == end_op or pause() says so, and leaves op and unit where to go on. */
     smolq_result (*run)(void *state, smolq_run *run, smolq_error *err);
+    const smolq_backend_memory *memory; /* NULL: the device computes in the host's memory */
 };
 #define SMOLQ_CONTRACT ((uint32_t)(SMOLQ_VERSION_MAJOR << 16 | SMOLQ_VERSION_MINOR << 8 | SMOLQ_VERSION_PATCH))
 #define SMOLQ_CONTRACT_SIZES ((uint32_t)(sizeof(smolq_op) | sizeof(smolq_run) << 10 | sizeof(smolq_tensor) << 20))

@@ -1,99 +1,16 @@
-/* ==== context.c: KV caches, plans, evaluation =======================================================================
- * A context is one block of memory: itself, its KV cache, the activations of a batch, logits.  The layout below is computed once; smolq_plan reports it and
- * smolq_context_open allocates it, so the plan is exact, and evaluation has nothing to allocate.
+/* ==== context.c: KV caches, evaluation ==============================================================================
+ * A context's memory is one block, and one more where a device has memory of its own: plan.c.
  *
  * An evaluation walks its items' tokens in batches of n_batch rows.  A row's result depends on its token, its position and the cache of its
- * context only, so the cut into batches can't be seen in the logits.  Lengths move at the very end: whatever fails before leaves every context as it was.
+ * context only, so the cut into batches can't be seen in the logits.  A batch goes through the stages of the model, on one device after the other.
+ * Lengths move at the very end: whatever fails before leaves every context as it was.
  *
  * Layers with a window keep a ring of cells: the window and a batch.  What has left the ring can't be gone back to; after a truncation that needs it (or a
  * failed evaluation that went on too far) the next evaluation first feeds the kept tokens again, which gives the same bits. */
 #pragma once
 #include "model.c"
 
-struct smolq_context {
-    smolq__heap     heap;
-    smolq_model    *model;
-    int32_t         n_ctx, n_batch, kv_type;
-    int32_t         length, busy, has_logits;
-    int32_t         window;         /* the widest of any layer; 0: all layers keep all cells */
-    int32_t         ring;           /* cells of a layer with a window */
-    int32_t         ready;          /* tokens whose keys and values are there; the rest up to length is fed again */
-    int32_t         lost;           /* positions below this have left a ring */
-    const smolq__rope *ropes[2];    /* of other layers, of layers with a window */
-    int32_t        *ids;            /* [n_ctx] tokens in the cache */
-    smolq_kv_layer *kv;             /* [n_layer] */
-    float          *logits;         /* [n_vocab] */
-    smolq_run       run;            /* of an evaluation whose first item this context is: */
-    int32_t        *token, *position, *out_row; /* [n_batch] */
-    const smolq_kv_layer **row_kv;  /* [n_batch] */
-    float         **row_logits;     /* [n_batch] */
-};
-
-enum { SMOLQ__DEFAULT_CTX = 4096, SMOLQ__DEFAULT_BATCH = 128, SMOLQ__MAX_BATCH = 4096 };
-
 /* ---- plan ---- */
-
-/* Where each piece of a context begins, in bytes from a 64-byte aligned base. */
-typedef struct smolq__layout {
-    int32_t  n_ctx, n_batch, kv_type;
-    int32_t  window, ring;
-    uint64_t context, ids, kv, token, position, out_row, row_kv, row_logits, buffer[SMOLQ_BUF_COUNT], scratch, logits, cache, end;
-    uint64_t head_row_bytes;
-} smolq__layout;
-
-static int32_t smolq__layer_cells(const smolq__layout *layout, const smolq__layer *layer) { return layer->window ? layout->ring : layout->n_ctx; }
-
-/* Appends n * size bytes at the next multiple of 64; 0 on overflow. */
-static int smolq__reserve_at(smolq__layout *layout, uint64_t *at, uint64_t n, uint64_t size)
-{
-    uint64_t bytes;
-    *at = layout->end;
-    return smolq__mul(n, size, &bytes) && smolq__add(layout->end, bytes, &layout->end) && smolq__align_up(layout->end, 64, &layout->end);
-}
-
-static smolq_result smolq__context_layout(const smolq__arch *arch, const smolq_program *program, const smolq_device *device, const smolq_context_options *options,
-                                           smolq__layout *layout, smolq_error *err)
-{
-    static const int32_t types[] = { SMOLQ_TYPE_F16, SMOLQ_TYPE_F16, SMOLQ_TYPE_F32, SMOLQ_TYPE_Q8_0 };
-    const smolq_type_facts *kv;
-    uint64_t n_batch, n_ctx, cells = 0, ignored;
-    int32_t i;
-    int fits;
-    memset(layout, 0, sizeof *layout);
-    if (options->n_ctx < 0 || options->n_ctx > 1 << 30) return smolq__fail(err, SMOLQ_E_ARGUMENT, "n_ctx is %d, expected 0..%d", (int)options->n_ctx, 1 << 30);
-    if (options->n_batch < 0 || options->n_batch > SMOLQ__MAX_BATCH)
-        return smolq__fail(err, SMOLQ_E_ARGUMENT, "n_batch is %d, expected 0..%d", (int)options->n_batch, (int)SMOLQ__MAX_BATCH);
-    if (options->kv_type < 0 || options->kv_type > SMOLQ_KV_Q8_0)
-        return smolq__fail(err, SMOLQ_E_ARGUMENT, "kv_type is %d, expected one of SMOLQ_KV_F16, SMOLQ_KV_F32, SMOLQ_KV_Q8_0", (int)options->kv_type);
-    layout->n_ctx = options->n_ctx ? options->n_ctx : arch->hp.n_ctx_train < SMOLQ__DEFAULT_CTX ? arch->hp.n_ctx_train : SMOLQ__DEFAULT_CTX;
-    layout->n_batch = options->n_batch ? options->n_batch : SMOLQ__DEFAULT_BATCH;
-    if (layout->n_batch > layout->n_ctx) layout->n_batch = layout->n_ctx;
-    layout->kv_type = types[options->kv_type];
-    kv = smolq_type_info(layout->kv_type);
-    if (arch->hp.head_dim % kv->block_weights)
-        return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "a KV cache in %s needs heads of a multiple of %d, this model's are %d; take f16 or f32", kv->name, (int)kv->block_weights, (int)arch->hp.head_dim);
-    layout->head_row_bytes = (uint64_t)(arch->hp.head_dim / kv->block_weights) * (uint64_t)kv->block_bytes;
-    n_ctx = (uint64_t)layout->n_ctx;
-    n_batch = (uint64_t)layout->n_batch;
-    layout->window = arch->hp.window;
-    layout->ring = (int64_t)layout->window + layout->n_batch - 1 < layout->n_ctx ? layout->window + layout->n_batch - 1 : layout->n_ctx;
-
-    fits = smolq__reserve_at(layout, &layout->context, 1, sizeof(smolq_context)) && smolq__reserve_at(layout, &layout->ids, n_ctx, 4) &&
-           smolq__reserve_at(layout, &layout->kv, (uint64_t)arch->hp.n_layer, sizeof(smolq_kv_layer)) && smolq__reserve_at(layout, &layout->token, n_batch, 4) &&
-           smolq__reserve_at(layout, &layout->position, n_batch, 4) && smolq__reserve_at(layout, &layout->out_row, n_batch, 4) &&
-           smolq__reserve_at(layout, &layout->row_kv, n_batch, sizeof(void *)) && smolq__reserve_at(layout, &layout->row_logits, n_batch, sizeof(void *));
-    for (i = 0; i < SMOLQ_BUF_COUNT && fits; i++) fits = smolq__reserve_at(layout, &layout->buffer[i], n_batch, program->row_bytes[i]);
-    fits = fits && smolq__reserve_at(layout, &layout->scratch, 1, device && device->backend->scratch ? device->backend->scratch(device->state, program, layout->n_batch) : 0);
-    fits = fits && smolq__reserve_at(layout, &layout->logits, (uint64_t)arch->hp.n_vocab, 4);
-    for (i = 0; i < arch->hp.n_layer && fits; i++) { /* keys and values, each [n_head_kv][cells][head_dim] */
-        uint64_t of_layer;
-        fits = smolq__mul(2 * (uint64_t)arch->layers[i].n_head_kv, (uint64_t)smolq__layer_cells(layout, &arch->layers[i]), &of_layer) && smolq__add(cells, of_layer, &cells);
-    }
-    fits = fits && smolq__reserve_at(layout, &layout->cache, cells, layout->head_row_bytes) && smolq__add(layout->end, 64, &layout->end) && smolq__fits_size(layout->end) &&
-           smolq__add(layout->end, sizeof(smolq__block), &ignored);
-    if (!fits) return smolq__fail(err, SMOLQ_E_MEMORY, "a context of %d tokens does not fit in this machine's address space; ask for a smaller n_ctx", (int)layout->n_ctx);
-    return SMOLQ_OK;
-}
 
 static void smolq__layout_report(const smolq__layout *layout, smolq_memory *memory)
 {
@@ -101,10 +18,11 @@ static void smolq__layout_report(const smolq__layout *layout, smolq_memory *memo
     memory->size = sizeof *memory;
     memory->n_ctx = layout->n_ctx;
     memory->n_batch = layout->n_batch;
-    memory->logits_bytes = layout->cache - layout->logits;
-    memory->scratch_bytes = layout->logits - layout->buffer[0];
-    memory->kv_bytes = layout->end - 64 - layout->cache;
-    memory->host_bytes = layout->end + sizeof(smolq__block);
+    memory->logits_bytes = layout->logits_bytes;
+    memory->scratch_bytes = layout->scratch_bytes;
+    memory->kv_bytes = layout->kv_bytes;
+    memory->host_bytes = smolq__host_bytes(layout);
+    memory->device_bytes = layout->end[SMOLQ__ON_DEVICE];
 }
 
 SMOLQ_API smolq_result smolq_plan(const smolq_model *model, const smolq_context_options *options, smolq_memory *memory, smolq_error *err)
@@ -114,7 +32,7 @@ SMOLQ_API smolq_result smolq_plan(const smolq_model *model, const smolq_context_
     smolq_result result;
     if (!model || !memory) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_plan: model or memory is NULL");
     smolq__options(&mine, sizeof mine, options, sizeof mine);
-    result = smolq__context_layout(&model->arch, &model->program, model->device, &mine, &layout, err);
+    result = smolq__context_layout(&model->arch, &model->program, &model->stages, &mine, &layout, err);
     if (result) return result;
     smolq__layout_report(&layout, memory);
     return SMOLQ_OK;
@@ -127,6 +45,7 @@ SMOLQ_API smolq_result smolq_probe(const char *path, const smolq_open_options *o
     smolq__heap heap;
     smolq__arch arch;
     smolq_program program;
+    smolq__stages stages;
     smolq__layout layout;
     smolq_info found;
     smolq_error why;
@@ -143,10 +62,11 @@ SMOLQ_API smolq_result smolq_probe(const char *path, const smolq_open_options *o
     result = smolq__arch_load(&arch, &heap, gguf, &mine.limits, &why);
     smolq__info_arch(&found, gguf, &arch);
     if (result == SMOLQ_OK && !smolq__program_open(&program, &heap, &arch)) result = smolq__fail_memory(&heap, &why, "the program");
-    if (result == SMOLQ_OK) result = smolq__context_layout(&arch, &program, mine.device, &defaults, &layout, &why);
-    if (result == SMOLQ_OK) {
-        found.runnable = 1;
-        found.context_bytes = layout.end + sizeof(smolq__block);
+    if (result == SMOLQ_OK && smolq__place_layers(&arch, &program, mine.device, &mine, &stages, &why) == SMOLQ_OK) {
+        result = smolq__context_layout(&arch, &program, &stages, &defaults, &layout, &why);
+        found.runnable = result == SMOLQ_OK;
+        found.context_bytes = result ? 0 : smolq__host_bytes(&layout) + layout.end[SMOLQ__ON_DEVICE];
+        smolq__info_stages(&found, &stages, &program);
     }
     memcpy(found.reason, why.text, sizeof found.reason);
     smolq__heap_close(&heap);
@@ -163,6 +83,61 @@ SMOLQ_API smolq_result smolq_probe(const char *path, const smolq_open_options *o
 
 /* ---- open ---- */
 
+/* The context's block in the device's own memory; none where no stage needs one. */
+static smolq_result smolq__context_device_block(const smolq_model *model, const smolq__layout *layout, uint8_t **block, smolq_error *err)
+{
+    const smolq_backend_memory *memory = smolq__memory_of(model->device);
+    uint64_t bytes = layout->end[SMOLQ__ON_DEVICE];
+    smolq_result result;
+    if (!memory) return SMOLQ_OK;
+    result = memory->alloc(model->device->state, bytes, block, err);
+    if (result == SMOLQ_E_MEMORY)
+        return smolq__fail(err, result, "the context needs %llu bytes of device memory, %llu are free; a smaller n_ctx or n_batch or another kv_type needs less, and so do more host_layers of the model",
+                           (unsigned long long)bytes, (unsigned long long)memory->available(model->device->state));
+    return result;
+}
+
+/* What an evaluation hands to each stage, but for the batch itself. */
+static void smolq__context_runs(smolq_context *context, const smolq__layout *layout, uint8_t *const *base)
+{
+    const smolq_model *model = context->model;
+    int32_t s, i;
+    for (s = 0; s < model->stages.n; s++) {
+        smolq_run *run = &context->run[s];
+        int32_t side = smolq__side(&model->stages, s);
+        run->program = &model->program;
+        run->token = context->token;
+        run->position = context->position;
+        run->kv = (const smolq_kv_layer *const *)context->row_kv;
+        run->out_row = context->out_row;
+        run->logits = context->row_logits;
+        for (i = 0; i < SMOLQ_BUF_COUNT; i++) run->buffer[i] = base[smolq_is_host_buffer(i) ? SMOLQ__ON_HOST : side] + layout->stage[s].buffer[i];
+        run->scratch = base[side] + layout->stage[s].scratch;
+        run->loaded = model->stages.at[s].loaded;
+    }
+}
+
+/* Keys and values of each layer, where its stage computes. */
+static void smolq__context_cache(smolq_context *context, const smolq__layout *layout, uint8_t *const *base)
+{
+    const smolq_model *model = context->model;
+    uint64_t at[SMOLQ__MAX_STAGES];
+    int32_t s, i;
+    for (s = 0; s < SMOLQ__MAX_STAGES; s++) at[s] = layout->stage[s].cache;
+    for (i = 0; i < model->arch.hp.n_layer; i++) {
+        smolq_kv_layer *kv = &context->kv[i];
+        uint64_t bytes;
+        s = smolq__stage_of_layer(&model->stages, i);
+        kv->n_cells = smolq__layer_cells(layout, &model->arch.layers[i]);
+        bytes = (uint64_t)model->arch.layers[i].n_head_kv * (uint64_t)kv->n_cells * layout->head_row_bytes;
+        kv->k = base[smolq__side(&model->stages, s)] + at[s];
+        kv->v = kv->k + bytes;
+        kv->type = layout->kv_type;
+        kv->head_row_bytes = layout->head_row_bytes;
+        at[s] += 2 * bytes;
+    }
+}
+
 SMOLQ_API smolq_result smolq_context_open(smolq_model *model, const smolq_context_options *options, smolq_context **context, smolq_error *err)
 {
     smolq_context_options mine;
@@ -170,18 +145,24 @@ SMOLQ_API smolq_result smolq_context_open(smolq_model *model, const smolq_contex
     smolq__heap heap;
     smolq_context *opened;
     smolq_result result;
-    uint8_t *base, *cache;
-    int32_t i;
+    uint8_t *host, *base[2] = { NULL, NULL }; /* SMOLQ__ON_HOST, SMOLQ__ON_DEVICE */
     if (!model || !context) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_context_open: model or context is NULL");
     smolq__options(&mine, sizeof mine, options, sizeof mine);
-    result = smolq__context_layout(&model->arch, &model->program, model->device, &mine, &layout, err);
+    result = smolq__context_layout(&model->arch, &model->program, &model->stages, &mine, &layout, err);
     if (result) return result;
     smolq__heap_init(&heap, mine.allocator.alloc ? &mine.allocator : &model->heap.allocator, mine.max_bytes);
-    base = (uint8_t *)smolq__alloc_raw(&heap, layout.end);
-    if (!base) return smolq__fail_memory(&heap, err, "the context (a smaller n_ctx or n_batch or another kv_type needs less)");
-    base += (64 - (uintptr_t)base % 64) % 64;
-    memset(base, 0, (size_t)layout.buffer[0]); /* not the buffers and the cache: every byte of them is written before it is read */
-    opened = (smolq_context *)(void *)(base + layout.context);
+    heap.used = layout.end[SMOLQ__ON_DEVICE]; /* counts against max_bytes */
+    host = (uint8_t *)smolq__alloc_raw(&heap, layout.end[SMOLQ__ON_HOST]);
+    if (!host) return smolq__fail_memory(&heap, err, "the context (a smaller n_ctx or n_batch or another kv_type needs less)");
+    result = smolq__context_device_block(model, &layout, &base[SMOLQ__ON_DEVICE], err);
+    if (result) {
+        smolq__heap_close(&heap);
+        return result;
+    }
+    host += (64 - (uintptr_t)host % 64) % 64;
+    base[SMOLQ__ON_HOST] = host;
+    memset(host, 0, (size_t)layout.rows); /* not the activations and the cache: every byte of them is written before it is read */
+    opened = (smolq_context *)(void *)(host + layout.context);
     opened->heap = heap;
     opened->model = model;
     opened->n_ctx = layout.n_ctx;
@@ -191,35 +172,26 @@ SMOLQ_API smolq_result smolq_context_open(smolq_model *model, const smolq_contex
     opened->ring = layout.ring;
     opened->ropes[0] = &model->ropes[layout.n_ctx > model->arch.hp.n_ctx_orig ? SMOLQ__ROPE_LONG_CONTEXT : SMOLQ__ROPE_SHORT_CONTEXT];
     opened->ropes[1] = &model->ropes[SMOLQ__ROPE_LOCAL];
-    opened->ids = (int32_t *)(void *)(base + layout.ids);
-    opened->kv = (smolq_kv_layer *)(void *)(base + layout.kv);
-    opened->logits = (float *)(void *)(base + layout.logits);
-    opened->token = (int32_t *)(void *)(base + layout.token);
-    opened->position = (int32_t *)(void *)(base + layout.position);
-    opened->out_row = (int32_t *)(void *)(base + layout.out_row);
-    opened->row_kv = (const smolq_kv_layer **)(void *)(base + layout.row_kv);
-    opened->row_logits = (float **)(void *)(base + layout.row_logits);
-    for (i = 0; i < SMOLQ_BUF_COUNT; i++) opened->run.buffer[i] = base + layout.buffer[i];
-    opened->run.scratch = base + layout.scratch;
-    cache = base + layout.cache;
-    for (i = 0; i < model->arch.hp.n_layer; i++) {
-        smolq_kv_layer *kv = &opened->kv[i];
-        uint64_t bytes;
-        kv->n_cells = smolq__layer_cells(&layout, &model->arch.layers[i]);
-        bytes = (uint64_t)model->arch.layers[i].n_head_kv * (uint64_t)kv->n_cells * layout.head_row_bytes;
-        kv->k = cache;
-        kv->v = cache + bytes;
-        kv->type = layout.kv_type;
-        kv->head_row_bytes = layout.head_row_bytes;
-        cache += 2 * bytes;
-    }
+    opened->ids = (int32_t *)(void *)(host + layout.ids);
+    opened->kv = (smolq_kv_layer *)(void *)(host + layout.kv);
+    opened->logits = (float *)(void *)(host + layout.logits);
+    opened->device_block = base[SMOLQ__ON_DEVICE];
+    opened->token = (int32_t *)(void *)(host + layout.token);
+    opened->position = (int32_t *)(void *)(host + layout.position);
+    opened->out_row = (int32_t *)(void *)(host + layout.out_row);
+    opened->row_kv = (const smolq_kv_layer **)(void *)(host + layout.row_kv);
+    opened->row_logits = (float **)(void *)(host + layout.row_logits);
+    smolq__context_runs(opened, &layout, base);
+    smolq__context_cache(opened, &layout, base);
     *context = opened;
     return SMOLQ_OK;
 }
 
 SMOLQ_API void smolq_context_close(smolq_context *context)
 {
-    if (context) smolq__heap_close(&context->heap);
+    if (!context) return;
+    if (context->device_block) smolq__memory_of(context->model->device)->free(context->model->device->state, context->device_block);
+    smolq__heap_close(&context->heap);
 }
 
 SMOLQ_API int32_t smolq_context_length(const smolq_context *context) { return context->length; }
@@ -273,25 +245,28 @@ SMOLQ_API smolq_result smolq_context_reuse(smolq_context *context, const int32_t
 }
 
 /* Copies positions [begin, end) of a layer; rings of different sizes put them into different cells. */
-static void smolq__fork_layer(const smolq_kv_layer *to, const smolq_kv_layer *from, int32_t n_head_kv, int32_t begin, int32_t end)
+static smolq_result smolq__fork_layer(const smolq_device *device, const smolq_kv_layer *to, const smolq_kv_layer *from, int32_t n_head_kv, int32_t begin, int32_t end, smolq_error *err)
 {
+    smolq_result result = SMOLQ_OK;
     int32_t head, p, n;
     for (head = 0; head < n_head_kv; head++)
-        for (p = begin; p < end; p += n) { /* runs that end in neither ring */
+        for (p = begin; p < end && result == SMOLQ_OK; p += n) { /* runs that end in neither ring */
             int32_t cell_to = p % to->n_cells, cell_from = p % from->n_cells;
             uint64_t at_to = ((uint64_t)head * (uint64_t)to->n_cells + (uint64_t)cell_to) * to->head_row_bytes;
             uint64_t at_from = ((uint64_t)head * (uint64_t)from->n_cells + (uint64_t)cell_from) * from->head_row_bytes;
             n = end - p;
             if (n > to->n_cells - cell_to) n = to->n_cells - cell_to;
             if (n > from->n_cells - cell_from) n = from->n_cells - cell_from;
-            memcpy(to->k + at_to, from->k + at_from, (size_t)n * (size_t)to->head_row_bytes);
-            memcpy(to->v + at_to, from->v + at_from, (size_t)n * (size_t)to->head_row_bytes);
+            result = smolq__device_copy(device, to->k + at_to, from->k + at_from, (uint64_t)n * to->head_row_bytes, err);
+            if (result == SMOLQ_OK) result = smolq__device_copy(device, to->v + at_to, from->v + at_from, (uint64_t)n * to->head_row_bytes, err);
         }
+    return result;
 }
 
 SMOLQ_API smolq_result smolq_context_fork(smolq_context *to, const smolq_context *from, smolq_error *err)
 {
     smolq_result result = smolq__check_idle(to, err);
+    const smolq_model *model;
     int32_t i;
     if (result == SMOLQ_OK) result = smolq__check_idle(from, err);
     if (result) return result;
@@ -300,10 +275,18 @@ SMOLQ_API smolq_result smolq_context_fork(smolq_context *to, const smolq_context
         return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_context_fork: the contexts are of different models, KV types or rotations (a length beyond the original one has its own)");
     if (to->n_ctx < from->length)
         return smolq__fail(err, SMOLQ_E_CONTEXT_FULL, "smolq_context_fork: %d tokens into a context of %d", (int)from->length, (int)to->n_ctx);
-    for (i = 0; i < to->model->arch.hp.n_layer; i++)
-        smolq__fork_layer(&to->kv[i], &from->kv[i], to->model->arch.layers[i].n_head_kv, to->model->arch.layers[i].window ? from->lost : 0, from->ready);
+    model = to->model;
+    for (i = 0; i < model->arch.hp.n_layer && result == SMOLQ_OK; i++) {
+        const smolq__layer *layer = &model->arch.layers[i];
+        const smolq_device *device = model->stages.at[smolq__stage_of_layer(&model->stages, i)].device;
+        result = smolq__fork_layer(device, &to->kv[i], &from->kv[i], layer->n_head_kv, layer->window ? from->lost : 0, from->ready, err);
+    }
+    if (result) { /* the device failed: what `to` held is fed again from its tokens */
+        to->ready = to->lost = 0;
+        return result;
+    }
     memcpy(to->ids, from->ids, (size_t)from->length * sizeof *to->ids);
-    if (from->has_logits) memcpy(to->logits, from->logits, (size_t)to->model->arch.hp.n_vocab * sizeof *to->logits);
+    if (from->has_logits) memcpy(to->logits, from->logits, (size_t)model->arch.hp.n_vocab * sizeof *to->logits);
     to->length = from->length;
     to->ready = from->ready;
     to->lost = from->lost;
@@ -361,35 +344,75 @@ static void smolq__add_row(smolq_run *run, smolq_context *first, const smolq_eva
     }
 }
 
+/* The batch begins at the beginning of a stage. */
+static smolq_run *smolq__enter_stage(smolq_context *first, int32_t s)
+{
+    const smolq__stage *stage = &first->model->stages.at[s];
+    smolq_run *run = &first->run[s];
+    first->stage = s;
+    run->op = stage->first_op;
+    run->end_op = stage->end_op;
+    run->unit = 0;
+    run->numeric = 0;
+    return run;
+}
+
 /* Fills the run with the next tokens of the items, as many as every context's rings have room for. */
 static void smolq__next_batch(smolq_evaluation *e)
 {
     smolq_context *first = e->items[0].context;
-    smolq_run *run = &first->run;
+    smolq_run *run = smolq__enter_stage(first, 0);
     int32_t most = first->n_batch, i;
     for (i = 1; i < e->n_items; i++)
         if (e->items[i].context->n_batch < most) most = e->items[i].context->n_batch;
-    run->program = &first->model->program;
     run->n_rows = run->n_out = 0;
-    run->op = 0;
-    run->unit = 0;
-    run->numeric = 0;
-    run->token = first->token;
-    run->position = first->position;
-    run->kv = (const smolq_kv_layer *const *)first->row_kv;
-    run->out_row = first->out_row;
-    run->logits = first->row_logits;
     while (run->n_rows < most && e->item < e->n_items) {
         smolq__add_row(run, first, &e->items[e->item], e->token++);
         if (e->token == e->items[e->item].n_tokens && ++e->item < e->n_items) e->token = smolq__first_token(&e->items[e->item]);
     }
 }
 
+/* The batch goes on in the next stage: its device gets the residual stream, of the rows that are left. */
+static smolq_result smolq__hand_over(smolq_context *first, smolq_error *err)
+{
+    const smolq_run *from = &first->run[first->stage];
+    smolq_run *to = smolq__enter_stage(first, first->stage + 1);
+    int32_t n = to->program->ops[to->op].selected ? from->n_out : from->n_rows;
+    to->n_rows = from->n_rows;
+    to->n_out = from->n_out;
+    return smolq__device_copy(first->model->stages.at[first->stage].device, to->buffer[SMOLQ_BUF_RESIDUAL], from->buffer[SMOLQ_BUF_RESIDUAL],
+                              (uint64_t)n * to->program->row_bytes[SMOLQ_BUF_RESIDUAL], err);
+}
+
+/* Gives the devices of the first n stages back. */
+static void smolq__release_devices(const smolq__stages *stages, int32_t n)
+{
+    while (n-- > 0) {
+        const smolq_device *device = stages->at[n].device;
+        if (device->backend->release) device->backend->release(device->state);
+    }
+}
+
+/* Takes the devices of all stages for an evaluation, or none. */
+static smolq_result smolq__acquire_devices(const smolq__stages *stages, int32_t no_wait, smolq_error *err)
+{
+    int32_t i;
+    for (i = 0; i < stages->n; i++) {
+        const smolq_device *device = stages->at[i].device;
+        smolq_result result = device->backend->acquire ? device->backend->acquire(device->state, no_wait, err) : SMOLQ_OK;
+        if (result) {
+            smolq__release_devices(stages, i);
+            return result;
+        }
+    }
+    return SMOLQ_OK;
+}
+
 /* Ends the evaluation: the contexts are free again, and if it succeeded, longer. */
 static void smolq__eval_end(smolq_evaluation *e, int success)
 {
+    const smolq__stages *stages = &e->items[0].context->model->stages;
     int32_t i;
-    const smolq_device *device = e->items[0].context->model->device;
     for (i = 0; i < e->n_items; i++) {
         const smolq_eval_item *item = &e->items[i];
         smolq_context *context = item->context;
@@ -403,7 +426,7 @@ static void smolq__eval_end(smolq_evaluation *e, int success)
         context->ready = context->length;
         context->has_logits = item->want == SMOLQ_LOGITS_LAST && !item->logits;
     }
-    if (device->backend->release) device->backend->release(device->state);
+    smolq__release_devices(stages, stages->n);
     e->active = 0;
 }
 
@@ -411,7 +434,6 @@ SMOLQ_API smolq_result smolq_eval_begin(smolq_evaluation *e, const smolq_eval_it
 {
     smolq_evaluation begun;
     smolq_result result;
-    const smolq_device *device;
     SMOLQ__FP_STATE saved;
     int32_t i;
     memset(&begun, 0, sizeof begun);
@@ -421,11 +443,8 @@ SMOLQ_API smolq_result smolq_eval_begin(smolq_evaluation *e, const smolq_eval_it
         result = smolq__check_item(items, i, err);
         if (result) return result;
     }
-    device = items[0].context->model->device;
-    if (device->backend->acquire) {
-        result = device->backend->acquire(device->state, (int32_t)begun.options.no_wait, err);
-        if (result) return result;
-    }
+    result = smolq__acquire_devices(&items[0].context->model->stages, (int32_t)begun.options.no_wait, err);
+    if (result) return result;
     begun.items = items;
     begun.n_items = n_items;
     begun.active = 1;
@@ -446,13 +465,14 @@ typedef struct smolq__pause {
     const smolq_eval_options *options;
     int64_t deadline; /* 0: none */
     int32_t cancelled;
+    int32_t asked;    /* in this step: the first piece of work is always done, or a step that begins slowly would never get anywhere */
 } smolq__pause;
 
 static int smolq__should_pause(void *user)
 {
     smolq__pause *pause = (smolq__pause *)user;
     if (pause->options->cancel && pause->options->cancel(pause->options->user)) pause->cancelled = 1;
-    return pause->cancelled || (pause->deadline && smolq__now_us() >= pause->deadline);
+    return pause->cancelled || (pause->deadline && pause->asked++ > 0 && smolq__now_us() >= pause->deadline);
 }
 
 static int smolq__finite_logits(const smolq_run *run)
@@ -466,19 +486,29 @@ static int smolq__finite_logits(const smolq_run *run)
 
 static smolq_result smolq__eval_work(smolq_evaluation *e, smolq__pause *pause, smolq_error *err)
 {
-    smolq_run *run = &e->items[0].context->run;
-    const smolq_device *device = e->items[0].context->model->device;
-    run->pause = pause->options->cancel || pause->deadline ? smolq__should_pause : NULL;
-    run->user = pause;
+    smolq_context *first = e->items[0].context;
+    const smolq__stages *stages = &first->model->stages;
     for (;;) {
-        smolq_result result = device->backend->run(device->state, run, err);
+        smolq_run *run = &first->run[first->stage];
+        const smolq_device *device = stages->at[first->stage].device;
+        int last = first->stage == stages->n - 1;
+        smolq_result result;
+        run->pause = pause->options->cancel || pause->deadline ? smolq__should_pause : NULL;
+        run->user = pause;
+        result = device->backend->run(device->state, run, err);
         if (result) return result;
         if (pause->cancelled) return smolq__fail(err, SMOLQ_E_CANCELLED, "the evaluation was cancelled; its contexts are as before");
-        if (run->op < (uint32_t)run->program->n_ops) return SMOLQ_MORE;
-        if (run->numeric || !smolq__finite_logits(run))
+        if (run->op < run->end_op) return SMOLQ_MORE;
+        if (run->numeric || (last && !smolq__finite_logits(run)))
             return smolq__fail(err, SMOLQ_E_NUMERIC, "NaN or infinity in the activations or logits: the weights of the model are damaged or overflow");
-        if (e->item == e->n_items) return SMOLQ_OK;
-        smolq__next_batch(e);
+        if (!last) {
+            result = smolq__hand_over(first, err);
+            if (result) return result;
+        } else if (e->item == e->n_items) {
+            return SMOLQ_OK;
+        } else {
+            smolq__next_batch(e);
+        }
     }
 }
 
@@ -489,7 +519,7 @@ SMOLQ_API smolq_result smolq_eval_step(smolq_evaluation *e, int64_t budget_us, s
     if (!e || !e->active) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_eval_step: no evaluation was begun, or it has ended");
     pause.options = &e->options;
     pause.deadline = budget_us > 0 ? smolq__now_us() + budget_us : 0;
-    pause.cancelled = 0;
+    pause.cancelled = pause.asked = 0;
     {
         SMOLQ__FP_STATE saved = smolq__fp_enter();
         result = smolq__eval_work(e, &pause, err);

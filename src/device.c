@@ -14,6 +14,33 @@ struct smolq_device {
     char                 report[128];
 };
 
+/* ---- memory where a device computes: its own, or the host's ---- */
+
+static const smolq_backend_memory *smolq__memory_of(const smolq_device *device) { return device ? device->backend->memory : NULL; }
+
+static smolq_result smolq__device_copy(const smolq_device *device, uint8_t *to, const uint8_t *from, uint64_t bytes, smolq_error *err)
+{
+    const smolq_backend_memory *memory = smolq__memory_of(device);
+    if (memory) return memory->copy(device->state, to, from, bytes, err);
+    memcpy(to, from, (size_t)bytes);
+    return SMOLQ_OK;
+}
+
+static uint8_t *smolq__device_alloc(smolq_device *device, uint64_t bytes) /* on its heap where it has none of its own; NULL when memory is out */
+{
+    const smolq_backend_memory *memory = smolq__memory_of(device);
+    uint8_t *p = NULL;
+    if (!memory) return (uint8_t *)smolq__alloc(&device->heap, bytes);
+    return memory->alloc(device->state, bytes, &p, NULL) == SMOLQ_OK ? p : NULL;
+}
+
+static void smolq__device_free(smolq_device *device, uint8_t *p)
+{
+    const smolq_backend_memory *memory = smolq__memory_of(device);
+    if (!memory) smolq__free(&device->heap, p);
+    else if (p) memory->free(device->state, p);
+}
+
 static smolq_result smolq__check_contract(const smolq_backend *backend, smolq_error *err)
 {
     if (backend->version != SMOLQ_CONTRACT || backend->sizes != SMOLQ_CONTRACT_SIZES)
@@ -80,7 +107,7 @@ static int smolq__self_test(void) { return SMOLQ_CANONICAL && smolq__self_test_h
 
 enum { SMOLQ__PROOF_COLS = 256, SMOLQ__PROOF_ROWS = 16, SMOLQ__PROOF_TOKENS = 9, SMOLQ__PROOF_OPS = 48 };
 
-/* A program with a product of every type, a gated one, norm, quantization and attention, and all that it touches. */
+/* A program with a product of every type, a gated one, norm, quantization and attention, and what it reads.  Its rows, and behind them its cache, stand elsewhere. */
 typedef struct smolq__proof {
     smolq_op        op[SMOLQ__PROOF_OPS];
     smolq_tensor    tensor[SMOLQ__N_TYPES];
@@ -89,7 +116,6 @@ typedef struct smolq__proof {
     smolq_kv_layer  kv;
     const smolq_kv_layer *row_kv[SMOLQ__PROOF_TOKENS];
     int32_t         position[SMOLQ__PROOF_TOKENS];
-    float           keys[2][SMOLQ__PROOF_TOKENS][SMOLQ__PROOF_ROWS];
     uint8_t         weights[SMOLQ__PROOF_ROWS * SMOLQ__PROOF_COLS * 4];
 } smolq__proof;
 
@@ -172,49 +198,87 @@ static void smolq__proof_program(smolq__proof *p)
 }
 #undef SMOLQ__PROOF_TYPE
 
-/* One token alone, then several: backends have ways of their own for both. */
+/* The rows and the cache of all tokens. */
+static uint64_t smolq__proof_bytes(const smolq__proof *p)
+{
+    uint64_t bytes = 2 * SMOLQ__PROOF_TOKENS * SMOLQ__PROOF_ROWS * 4;
+    int32_t i;
+    for (i = 0; i < SMOLQ_BUF_COUNT; i++) bytes += p->program.row_bytes[i] * SMOLQ__PROOF_TOKENS;
+    return bytes;
+}
+
+/* Runs n tokens through the program, rows and cache at base. */
+static smolq_result smolq__proof_run(smolq__proof *p, const smolq_backend *backend, void *state, int32_t n, uint8_t *base, uint8_t *scratch, void *loaded)
+{
+    smolq_run *run = &p->run;
+    int32_t i;
+    memset(run, 0, sizeof *run);
+    run->program = &p->program;
+    run->end_op = (uint32_t)p->program.n_ops;
+    run->n_rows = n;
+    run->position = p->position;
+    run->kv = p->row_kv;
+    run->scratch = scratch;
+    run->loaded = loaded;
+    for (i = 0; i < SMOLQ_BUF_COUNT; base += p->program.row_bytes[i++] * SMOLQ__PROOF_TOKENS) run->buffer[i] = base;
+    p->kv.n_cells = SMOLQ__PROOF_TOKENS;
+    p->kv.type = SMOLQ_TYPE_F32;
+    p->kv.head_row_bytes = SMOLQ__PROOF_ROWS * 4;
+    p->kv.k = base;
+    p->kv.v = base + SMOLQ__PROOF_TOKENS * SMOLQ__PROOF_ROWS * 4;
+    for (i = 0; i < n; i++) {
+        p->row_kv[i] = &p->kv;
+        p->position[i] = i;
+    }
+    return backend->run(state, run, NULL);
+}
+
+/* Is what the program leaves behind the same?  Rows that only lead there are the device's own business: it may fuse operations. */
+static int smolq__proof_agrees(const smolq__proof *p, const uint8_t *mine, const uint8_t *theirs, int32_t n)
+{
+    int32_t i;
+    for (i = 0; i < SMOLQ_BUF_COUNT; i++) {
+        uint64_t row_bytes = p->program.row_bytes[i];
+        int judged = i == SMOLQ_BUF_Q || i == SMOLQ_BUF_ATT || i == SMOLQ_BUF_GATE;
+        if (judged && memcmp(mine, theirs, (size_t)row_bytes * (size_t)n) != 0) return 0;
+        mine += row_bytes * SMOLQ__PROOF_TOKENS;
+        theirs += row_bytes * SMOLQ__PROOF_TOKENS;
+    }
+    for (i = 0; i < 2; i++) /* keys, values */
+        if (memcmp(mine + i * SMOLQ__PROOF_TOKENS * SMOLQ__PROOF_ROWS * 4, theirs + i * SMOLQ__PROOF_TOKENS * SMOLQ__PROOF_ROWS * 4, (size_t)n * SMOLQ__PROOF_ROWS * 4) != 0) return 0;
+    return 1;
+}
+
+/* One token alone, then several: backends have ways of their own for both.  Device and reference begin with the same bytes, each where it computes. */
 static int smolq__same_bits(smolq_device *device)
 {
     const smolq_backend *backend = device->backend;
-    uint64_t rows = 0, scratch, at;
+    const smolq_backend_memory *memory = smolq__memory_of(device);
     smolq__proof *p = (smolq__proof *)smolq__alloc(&device->heap, sizeof *p);
-    uint8_t *memory = NULL, *base;
-    int32_t same = backend->canonical, i, n;
+    uint8_t *mine = NULL, *theirs, *block = NULL, *base = NULL; /* base: where the device computes; theirs: what it has computed, on the host */
+    void *loaded = NULL;
+    uint64_t bytes;
+    int32_t same, i, n;
     if (!p) return 0;
     smolq__proof_program(p);
-    for (i = 0; i < SMOLQ_BUF_COUNT; i++) rows += p->program.row_bytes[i] * SMOLQ__PROOF_TOKENS;
-    scratch = backend->scratch ? backend->scratch(device->state, &p->program, SMOLQ__PROOF_TOKENS) : 0;
-    memory = (uint8_t *)smolq__alloc(&device->heap, 2 * rows + scratch + 64);
-    base = memory ? memory + (64 - (uintptr_t)memory % 64) : NULL;
-    if (!base || (backend->acquire && backend->acquire(device->state, 0, NULL) != SMOLQ_OK)) same = 0;
-    for (n = 1; same && n <= SMOLQ__PROOF_TOKENS; n += SMOLQ__PROOF_TOKENS - 1) {
-        smolq_run *run = &p->run;
-        memset(run, 0, sizeof *run);
-        run->program = &p->program;
-        run->n_rows = n;
-        run->position = p->position;
-        run->kv = p->row_kv;
-        run->scratch = base + 2 * rows;
-        p->kv.k = (uint8_t *)p->keys[0];
-        p->kv.v = (uint8_t *)p->keys[1];
-        p->kv.n_cells = SMOLQ__PROOF_TOKENS;
-        p->kv.type = SMOLQ_TYPE_F32;
-        p->kv.head_row_bytes = SMOLQ__PROOF_ROWS * 4;
-        for (at = 0, i = 0; i < SMOLQ_BUF_COUNT; at += p->program.row_bytes[i++] * SMOLQ__PROOF_TOKENS) run->buffer[i] = base + at;
-        for (i = 0; i < n; i++) {
-            p->row_kv[i] = &p->kv;
-            p->position[i] = i;
-        }
-        for (i = 0; i < n * SMOLQ__PROOF_COLS; i++) ((float *)(void *)run->buffer[SMOLQ_BUF_RESIDUAL])[i] = (float)(i * 37 % 251 - 125) * 0.01f;
-        if (backend->run(device->state, run, NULL) != SMOLQ_OK) same = 0;
-        memcpy(base + rows, base, (size_t)rows);
-        run->op = 0;
-        run->unit = 0;
-        smolq_backend_ref()->run(NULL, run, NULL);
-        same = same && memcmp(base, base + rows, (size_t)rows) == 0;
+    bytes = smolq__proof_bytes(p);
+    mine = (uint8_t *)smolq__alloc(&device->heap, 2 * bytes);
+    theirs = mine ? mine + bytes : NULL;
+    block = smolq__device_alloc(device, bytes + (backend->scratch ? backend->scratch(device->state, &p->program, SMOLQ__PROOF_TOKENS) : 0) + 64);
+    same = backend->canonical && mine && block && (!memory || memory->load(device->state, &p->program, 0, NULL, NULL, &loaded, NULL) == SMOLQ_OK) &&
+           (!backend->acquire || backend->acquire(device->state, 0, NULL) == SMOLQ_OK);
+    if (same) {
+        base = block + (64 - (uintptr_t)block % 64) % 64;
+        for (i = 0; i < SMOLQ__PROOF_TOKENS * SMOLQ__PROOF_COLS; i++) ((float *)(void *)mine)[i] = (float)(i * 37 % 251 - 125) * 0.01f; /* RESIDUAL, the first */
+        for (n = 1; same && n <= SMOLQ__PROOF_TOKENS; n += SMOLQ__PROOF_TOKENS - 1)
+            same = smolq__device_copy(device, base, mine, bytes, NULL) == SMOLQ_OK && smolq__proof_run(p, backend, device->state, n, base, base + bytes, loaded) == SMOLQ_OK &&
+                   smolq__device_copy(device, theirs, base, bytes, NULL) == SMOLQ_OK && smolq__proof_run(p, smolq_backend_ref(), NULL, n, mine, NULL, NULL) == SMOLQ_OK &&
+                   smolq__proof_agrees(p, mine, theirs, n);
+        if (backend->release) backend->release(device->state);
     }
-    if (base && backend->release) backend->release(device->state);
-    smolq__free(&device->heap, memory);
+    if (loaded) memory->unload(device->state, loaded);
+    smolq__device_free(device, block);
+    smolq__free(&device->heap, mine);
     smolq__free(&device->heap, p);
     return same;
 }

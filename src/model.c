@@ -1,8 +1,8 @@
 /* ==== model.c: opening a model ======================================================================================
- * Map the file, find the family, read the keys, bind the tensors, open the tokenizer, write the program.  Everything that can be wrong is
- * found here, so that evaluation has nothing left to discover. */
+ * Map the file, find the family, read the keys, bind the tensors, open the tokenizer, write the program, copy the weights to a device with memory of
+ * its own.  Everything that can be wrong is found here, so that evaluation has nothing left to discover. */
 #pragma once
-#include "device.c"
+#include "plan.c"
 #include "tokenizer.c"
 
 struct smolq_model {
@@ -11,11 +11,13 @@ struct smolq_model {
     smolq_vocab  *vocab;     /* on the heap; NULL if the file has none */
     smolq_device *device;
     int32_t       owns_device;
+    smolq_device *host;      /* owned: of the layers that device has no room for; else NULL */
+    smolq__stages stages;
     smolq__arch   arch;
     smolq__rope   ropes[SMOLQ__ROPE_COUNT];
     smolq_program program;
     smolq_info    info;
-    char          report[256];
+    char          report[384];
 };
 
 /* "q4_k 70 %, q6_k 30 %": the types that hold most bytes. */
@@ -95,13 +97,48 @@ static void smolq__info_arch(smolq_info *info, const smolq_gguf *gguf, const smo
     info->n_keys_unused = n_keys + 1 > arch->n_keys_used ? (uint32_t)(n_keys + 1 - arch->n_keys_used) : 0; /* general.architecture is used */
 }
 
+/* What is in a device's own memory. */
+static void smolq__info_stages(smolq_info *info, const smolq__stages *stages, const smolq_program *program)
+{
+    const smolq__stage *last = &stages->at[stages->n - 1];
+    const smolq_backend_memory *memory = smolq__memory_of(last->device);
+    info->host_layers = stages->host_layers;
+    info->device_bytes = memory ? memory->load_bytes(last->device->state, program, (int32_t)last->first_op) : 0;
+}
+
 /* ---- open ---- */
+
+/* A device of its own for the model, or for its first layers. */
+static smolq_result smolq__open_own_device(const smolq_backend *backend, const smolq_open_options *options, smolq_device **device, smolq_error *err)
+{
+    smolq_device_options mine;
+    smolq__options(&mine, sizeof mine, options->device_options, (uint32_t)sizeof mine);
+    mine.size = sizeof mine;
+    if (!mine.allocator.alloc) mine.allocator = options->allocator;
+    return smolq_device_open(backend, &mine, device, err);
+}
+
+/* Decides who computes what, and brings the weights there. */
+static smolq_result smolq__model_place(smolq_model *model, const smolq_open_options *options, smolq_error *err)
+{
+    smolq__stage *last;
+    const smolq_backend_memory *memory = smolq__memory_of(model->device);
+    smolq_result result = smolq__place_layers(&model->arch, &model->program, model->device, options, &model->stages, err);
+    if (result || !memory) return result;
+    last = &model->stages.at[model->stages.n - 1];
+    if (model->stages.n > 1) {
+        result = smolq__open_own_device(options->host_backend, options, &model->host, err);
+        if (result) return result;
+        if (smolq__memory_of(model->host)) return smolq__fail(err, SMOLQ_E_ARGUMENT, "host_backend '%s' does not compute in the host's memory", model->host->backend->name);
+        model->stages.at[0].device = model->host;
+    }
+    return memory->load(last->device->state, &model->program, (int32_t)last->first_op, options->progress, options->user, &last->loaded, err);
+}
 
 static smolq_result smolq__model_load(smolq_model *model, const char *path, const smolq_open_options *options, smolq_error *err)
 {
     smolq_error no_vocab;
     smolq_result result = smolq_gguf_open(path, options, &model->gguf, err);
-    smolq_device_options device;
     int64_t n_tokens;
     if (result) return result;
     result = smolq__arch_load(&model->arch, &model->heap, model->gguf, &options->limits, err);
@@ -119,16 +156,26 @@ static smolq_result smolq__model_load(smolq_model *model, const char *path, cons
         return smolq__fail(err, SMOLQ_E_SHAPE, "the vocabulary has %lld tokens, token_embd.weight rows for %d", (long long)n_tokens, (int)model->arch.hp.n_vocab);
     if (!smolq__rope_open(model->ropes, &model->heap, &model->arch) || !smolq__program_open(&model->program, &model->heap, &model->arch))
         return smolq__fail_memory(&model->heap, err, "the program");
-    if (options->device) {
-        model->device = options->device;
-        return SMOLQ_OK;
+    model->device = options->device;
+    if (!model->device) {
+        result = smolq__open_own_device(options->backend, options, &model->device, err);
+        if (result) return result;
+        model->owns_device = 1;
     }
-    smolq__options(&device, sizeof device, options->device_options, (uint32_t)sizeof device);
-    device.size = sizeof device;
-    if (!device.allocator.alloc) device.allocator = options->allocator;
-    result = smolq_device_open(options->backend, &device, &model->device, err);
-    model->owns_device = result == SMOLQ_OK;
-    return result;
+    return smolq__model_place(model, options, err);
+}
+
+/* "loaded 326/326 tensors: 253 quantized, 73 float; 1.78 GiB mapped, 0 B dequantized; cpu: avx2, 2 threads; exact=yes; 41 ms" */
+static void smolq__write_report(smolq_model *model)
+{
+    const smolq_info *info = &model->info;
+    char device[64] = "";
+    double mapped = (double)info->mapped_bytes / (info->mapped_bytes >> 30 ? 1 << 30 : 1 << 20);
+    if (smolq__memory_of(model->device))
+        snprintf(device, sizeof device, "device: %d of %d layers, %.2f GiB; ", (int)(info->n_layer - info->host_layers), (int)info->n_layer, (double)info->device_bytes / (1 << 30));
+    snprintf(model->report, sizeof model->report, "loaded %u/%u tensors: %u quantized, %u float; %.2f %s mapped, %llu B dequantized; %s; %sexact=%s; %.0f ms",
+             (unsigned)info->n_tensors_used, (unsigned)info->n_tensors, (unsigned)info->n_tensors_quantized, (unsigned)info->n_tensors_float, mapped,
+             info->mapped_bytes >> 30 ? "GiB" : "MiB", (unsigned long long)info->dequantized_bytes, smolq_device_report(model->device), device, info->exact ? "yes" : "no", info->open_ms);
 }
 
 SMOLQ_API smolq_result smolq_open(const char *path, const smolq_open_options *options, smolq_model **model, smolq_error *err)
@@ -157,13 +204,11 @@ SMOLQ_API smolq_result smolq_open(const char *path, const smolq_open_options *op
     smolq__info_file(&opened->info, opened->gguf);
     smolq__info_arch(&opened->info, opened->gguf, &opened->arch);
     opened->info.runnable = 1;
-    opened->info.exact = exact && opened->device->exact;
+    smolq__info_stages(&opened->info, &opened->stages, &opened->program);
+    opened->info.exact = exact && opened->device->exact && (!opened->host || opened->host->exact);
     opened->info.table_bytes = opened->heap.used + opened->gguf->heap.used;
     opened->info.open_ms = (double)(smolq__now_us() - begin) / 1000;
-    snprintf(opened->report, sizeof opened->report, "loaded %u/%u tensors: %u quantized, %u float; %.2f %s mapped, %llu B dequantized; %s; exact=%s; %.0f ms",
-             (unsigned)opened->info.n_tensors_used, (unsigned)opened->info.n_tensors, (unsigned)opened->info.n_tensors_quantized, (unsigned)opened->info.n_tensors_float,
-             (double)opened->info.mapped_bytes / (opened->info.mapped_bytes >> 30 ? 1 << 30 : 1 << 20), opened->info.mapped_bytes >> 30 ? "GiB" : "MiB", (unsigned long long)opened->info.dequantized_bytes, smolq_device_report(opened->device),
-             opened->info.exact ? "yes" : "no", opened->info.open_ms);
+    smolq__write_report(opened);
     if (mine.log) (mine.log)(mine.user, SMOLQ_LOG_INFO, opened->report);
     *model = opened;
     return SMOLQ_OK;
@@ -171,7 +216,11 @@ SMOLQ_API smolq_result smolq_open(const char *path, const smolq_open_options *op
 
 SMOLQ_API void smolq_close(smolq_model *model)
 {
+    const smolq__stage *last;
     if (!model) return;
+    last = &model->stages.at[model->stages.n > 1];
+    if (last->loaded) smolq__memory_of(last->device)->unload(last->device->state, last->loaded);
+    smolq_device_close(model->host);
     if (model->owns_device) smolq_device_close(model->device);
     smolq_gguf_close(model->gguf);
     smolq__heap_close(&model->heap);

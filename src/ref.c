@@ -436,7 +436,7 @@ static smolq_result smolq__ref_run(void *state, smolq_run *run, smolq_error *err
 {
     (void)state;
     (void)err;
-    for (; run->op < (uint32_t)run->program->n_ops; run->op++, run->unit = 0) {
+    for (; run->op < run->end_op; run->op++, run->unit = 0) {
         const smolq_op *op = &run->program->ops[run->op];
         int32_t n_rows = op->selected ? run->n_out : run->n_rows;
         uint64_t matrix_rows, n_units = smolq__ref_units(run, op, (uint64_t)n_rows, &matrix_rows);
@@ -475,6 +475,6 @@ static smolq_result smolq__ref_open(const smolq_device_options *options, void **
 static void smolq__ref_close(void *state) { (void)state; }
 
 static const smolq_backend smolq__ref_backend = {
-    SMOLQ_CONTRACT, SMOLQ_CONTRACT_SIZES, SMOLQ_CANONICAL, "ref", smolq__ref_open, smolq__ref_close, NULL, NULL, NULL, smolq__ref_run
+    SMOLQ_CONTRACT, SMOLQ_CONTRACT_SIZES, SMOLQ_CANONICAL, "ref", smolq__ref_open, smolq__ref_close, NULL, NULL, NULL, smolq__ref_run, NULL
 };
 SMOLQ_API const smolq_backend *smolq_backend_ref(void) { return &smolq__ref_backend; }

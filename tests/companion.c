@@ -68,23 +68,21 @@ static uint64_t smolq__companion_scratch(void *state, const smolq_program *progr
     return (uint64_t)n_batch * sizeof(uint32_t);
 }
 
-/* The reference backend sees a list that ends with the next operation.  One that is not through with it was told to pause. */
+/* The reference backend is told to end after the next operation.  One that is not through with it was told to pause. */
 static smolq_result smolq__companion_run(void *state, smolq_run *run, smolq_error *err)
 {
     smolq__companion_state *mine = (smolq__companion_state *)state;
-    const smolq_program *program = run->program;
+    const uint32_t end = run->end_op;
     smolq_result result = SMOLQ_OK;
     if (!mine->taken) return SMOLQ_E_DEVICE;
-    while (result == SMOLQ_OK && run->op < (uint32_t)program->n_ops) {
-        smolq_program so_far = *program;
+    while (result == SMOLQ_OK && run->op < end) {
         uint32_t before = run->op, *note = (uint32_t *)(void *)run->scratch;
         int32_t row;
         if ((uintptr_t)note % 64 != 0) return SMOLQ_E_DEVICE;
         for (row = 0; row < run->n_rows; row++) note[row] = before;
-        so_far.n_ops = (int32_t)run->op + 1;
-        run->program = &so_far;
+        run->end_op = run->op + 1;
         result = mine->ref->run(mine->ref_state, run, err);
-        run->program = program;
+        run->end_op = end;
         if (run->op == before) break;
     }
     return result;
@@ -94,7 +92,7 @@ SMOLQ_API const smolq_backend *smolq_backend_companion(void)
 {
     static const smolq_backend backend = {
         SMOLQ_CONTRACT, SMOLQ_CONTRACT_SIZES, SMOLQ_CANONICAL, "companion", smolq__companion_open, smolq__companion_close,
-        smolq__companion_acquire, smolq__companion_release, smolq__companion_scratch, smolq__companion_run
+        smolq__companion_acquire, smolq__companion_release, smolq__companion_scratch, smolq__companion_run, NULL
     };
     return &backend;
 }

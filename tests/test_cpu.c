@@ -25,6 +25,7 @@
 #  include <windows.h>
 #else
 #  include <sys/mman.h>
+#  include "far.h"
 #endif
 
 static int is_long(void) { return getenv("SMOLQ_LONG") != NULL; }
@@ -217,6 +218,7 @@ static void add_float_buffer(bed *b, int32_t buffer, int32_t n) { add_buffer(b, 
 static smolq_op *add_op(bed *b, int32_t kind, int32_t in, int32_t out)
 {
     smolq_op *op = &b->op[b->program.n_ops++];
+    b->run.end_op = (uint32_t)b->program.n_ops;
     op->kind = kind;
     op->in = in;
     op->out = out;
@@ -284,14 +286,14 @@ static void run_bed(bed *b, const char *format, ...)
         b->run.scratch = map_guarded(scratch_bytes, &map_bytes);
         b->run.pause = pauses ? every_other : NULL;
         b->run.user = &b->turn;
-        while (b->run.op < (uint32_t)b->program.n_ops && rounds++ < 100000) {
+        while (b->run.op < b->run.end_op && rounds++ < 100000) {
             smolq_result result = backend->run(state, &b->run, NULL);
             CHECK(result == SMOLQ_OK, "%s: %s gives %s", name, cpus[c].isa, smolq_result_name(result));
             if (result) break;
         }
         unmap_guarded(b->run.scratch, scratch_bytes, map_bytes);
         b->run.pause = NULL;
-        CHECK(b->run.op == (uint32_t)b->program.n_ops, "%s: %s does not end", name, cpus[c].isa);
+        CHECK(b->run.op == b->run.end_op, "%s: %s does not end", name, cpus[c].isa);
         CHECK(!b->run.numeric == !numeric, "%s: %s flags %d, expected %d", name, cpus[c].isa, (int)b->run.numeric, (int)numeric);
         for (i = 0; i < b->n_regions && !numeric; i++) {
             region *r = &b->region[i];
@@ -921,6 +923,38 @@ static void the_reference_through_the_device(void)
     free(f.file);
 }
 
+#ifdef _WIN32
+static void beside_another_device(void) { SKIP("tests/far.h needs mmap"); }
+#else
+/* The first layers here, the rest on a device with memory of its own. */
+static void beside_another_device(void)
+{
+    fixture f;
+    int32_t host;
+    REQUIRE(set_up(&f), "%s", f.err.text);
+    for (host = 1; host <= 2; host++) {
+        smolq_device_options device;
+        smolq_open_options options;
+        smolq_model *model = NULL;
+        memset(&device, 0, sizeof device);
+        memset(&options, 0, sizeof options);
+        device.n_threads = 2;
+        options.backend = far_backend();
+        options.host_backend = smolq_backend_cpu();
+        options.host_layers = host;
+        options.device_options = &device;
+        options.sources = &f.source;
+        options.n_sources = 1;
+        smolq_open(NULL, &options, &model, &f.err);
+        CHECK(model && smolq_model_info(model)->exact, "%s", f.err.text);
+        CHECK(model && hash_of(model, 0, 7, FEW, &f.err) == f.expected, "%d layers on the host give other bits %s", (int)host, f.err.text);
+        smolq_close(model);
+        CHECK(far.used == 0 && far.n_open == 0 && far.n_taken == 0, "%d layers on the host: something is left on the device", (int)host);
+    }
+    free(f.file);
+}
+#endif
+
 #if defined(__x86_64__) || defined(__aarch64__)
 #if defined(__x86_64__) /* mxcsr */
 static const unsigned settings[] = { 0x9fc0, 0x3f80, 0x5f80, 0xff80 | 0x40, 0x1fbf }; /* FTZ and DAZ, down, up, to zero with both, all flags */
@@ -1265,6 +1299,7 @@ int main(int argc, char **argv)
         { "glu", gates },
         { "embedding, router, experts' sum, cap", the_rest },
         { "isa ref is the reference", the_reference_through_the_device },
+        { "the first layers of a model on another device, with threads", beside_another_device },
         { "float settings of the host", float_settings },
         { "threads of the host", threads_of_the_host },
         { "threads that wait for a device", threads_that_wait },

@@ -83,6 +83,7 @@ text=$(build/generate -p "Once upon a time" -n 24 --seed 3)
 check "generate writes something" yes "$([ ${#text} -gt 24 ] && echo yes)"
 check "the same seed gives the same text" "$text" "$(build/generate -m $model -p "Once upon a time" -n 24 --seed 3)"
 check "-t, --isa and --backend change nothing" "$text" "$(build/generate -p "Once upon a time" -n 24 --seed 3 -t 2 --isa ref --backend ref)"
+check "--host-layers changes nothing without a GPU" "$text" "$(build/generate -p "Once upon a time" -n 24 --seed 3 --host-layers 1)"
 for isa in ref avx2 avxvnni avx512 amx neon; do
     check "the same text with --isa $isa" "$text" "$(build/generate -p "Once upon a time" -n 24 --seed 3 -t 3 --isa $isa)"
 done

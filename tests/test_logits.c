@@ -524,6 +524,7 @@ static void one_product(void)
         program.row_bytes[SMOLQ_BUF_Q] = sizeof y[0];
         program.row_bytes[buffer] = sizeof a8[0];
         run.program = &program;
+        run.end_op = 2;
         run.n_rows = TOKENS;
         run.buffer[SMOLQ_BUF_NORMED] = (uint8_t *)x;
         run.buffer[SMOLQ_BUF_Q] = (uint8_t *)y;

@@ -30,6 +30,7 @@ parts='A     api.h       the API and manual
        C     program.c   the forward pass as a list of operations
        C     ref.c       the reference backend
        C     device.c    backends at work, the self-test
+       C     plan.c      who computes which layers, where memory is
        C     model.c     open, probe
        C     context.c   KV caches, plans, evaluation
        C     sample.c    sampling'
