@@ -12,13 +12,22 @@
  *     a batch       tokens, positions, cache descriptors and rotations come from the host at each run, in one copy, to the front of the context's scratch (smolq__cuda_batch);
  *                   behind them is a flag that kernels raise where a number is NaN or infinite, and room for logits on their way to the host.
  *
- * WHAT A BATCH LAUNCHES, in order, for each layer: norm, quantize, one matvec or matmul for each matrix, rope, kv_store, attention, quantize, matmul, and so on: the operations of the
- * program, a kernel each.  A shape of batch that comes a second time (decoding) is captured as a CUDA graph, and replayed from then on.
+ * WHAT A DECODE STEP LAUNCHES, in order, for each layer of a dense model:
+ *     norm_quantize          the residual stream, normed, as int8
+ *     matvec (three)         queries, keys, values
+ *     rope_store             both rotated, keys and values into the cache
+ *     attention              or attention_tile and attention_merge, when there is more than a tile of keys
+ *     quantize, matvec       its output, into the residual stream
+ *     norm_quantize, matvec  gate and up, one gated by the other
+ *     quantize, matvec       down, into the residual stream
+ * and in the end norm_quantize and matvec for the logits.  Other families have steps of their own between; what is not fused goes by a kernel for each operation of the program.  More tokens
+ * take matmul for matvec.  A shape of batch that comes a second time is captured as a CUDA graph, and replayed from then on.
  *
  * HOW A PRODUCT IS COMPUTED.  Everything is made of chunks, 32 weights of a row that lie side by side: a format (smolq__cuda_format_...) loads a chunk from the planes and takes it
  * apart into 32 small integers, in eight registers, and its integer scales.
- *     one token     a warp has four rows, a lane a chunk of each: products of four bytes, added up over the lanes of a group of 256 weights, exact in any order.  The float steps,
- *                   which have an order (docs/arithmetic.md, rule 4), are written down in shared memory as pairs of factors, and then one lane for each row walks along them.
+ *     one token     (and few, of small matrices) a warp has four rows, a lane a chunk of each: products of four bytes, added up over the lanes of a group of 256 weights, exact in any
+ *                   order.  The float steps, which have an order (docs/arithmetic.md, rule 4), are written down in shared memory as pairs of factors, and then one lane for each row
+ *                   walks along them.
  *     more tokens   64 rows and 8 or 64 tokens meet in shared memory and tensor cores multiply bytes.  What scale * q needs beyond eight bits is a second plane of bytes: v = 64 high + low.
  *                   A thread holds the accumulators of its results, so the float steps have their order here too.
  *
@@ -2285,14 +2294,15 @@ enum { SMOLQ__CUDA_FEW = 8 };
 template <class FORMAT> static smolq_result smolq__cuda_multiply_quantized(smolq__cuda_walk *k, const smolq__cuda_product &p)
 {
     int32_t places = p.picks ? p.n_tokens * p.n_used : p.n_tokens;
-    if (p.picks || places == 1) {
+    int32_t by_64_rows = (int32_t)smolq__cuda_blocks(p.w.n_rows, SMOLQ__CUDA_TILE_ROWS);
+    if (p.picks || places == 1 || (places <= SMOLQ__CUDA_FEW && by_64_rows < k->d->n_sms)) { /* a matrix too small to fill the GPU by 64 rows: each token reads it, from the L2 cache */
         unsigned blocks = smolq__cuda_blocks(p.w.n_rows, SMOLQ__CUDA_WARPS * SMOLQ__CUDA_ROWS / (p.up ? 2 : 1));
         if (!p.up && blocks * (unsigned)places < 2 * (unsigned)k->d->n_sms)
             return smolq__cuda_launch(k, smolq__cuda_matvec<FORMAT, 1>, "matvec of a row", smolq__cuda_blocks(p.w.n_rows, SMOLQ__CUDA_WARPS), (unsigned)places, 128, p);
         return smolq__cuda_launch(k, smolq__cuda_matvec<FORMAT, SMOLQ__CUDA_ROWS>, "matvec", blocks, (unsigned)places, 128, p);
     }
-    if (places <= SMOLQ__CUDA_FEW) return smolq__cuda_launch(k, smolq__cuda_matmul<FORMAT, 1>, "matmul of few", smolq__cuda_blocks(p.w.n_rows, SMOLQ__CUDA_TILE_ROWS), 1, 128, p);
-    return smolq__cuda_launch(k, smolq__cuda_matmul<FORMAT, 8>, "matmul", smolq__cuda_blocks(p.w.n_rows, SMOLQ__CUDA_TILE_ROWS), smolq__cuda_blocks(places, 64), 128, p);
+    if (places <= SMOLQ__CUDA_FEW) return smolq__cuda_launch(k, smolq__cuda_matmul<FORMAT, 1>, "matmul of few", (unsigned)by_64_rows, 1, 128, p);
+    return smolq__cuda_launch(k, smolq__cuda_matmul<FORMAT, 8>, "matmul", (unsigned)by_64_rows, smolq__cuda_blocks(places, 64), 128, p);
 }
 template <class FLOAT> static smolq_result smolq__cuda_multiply_floats(smolq__cuda_walk *k, const smolq__cuda_product &p)
 {
@@ -2637,7 +2647,7 @@ static smolq__cuda_graph *smolq__cuda_graph_of(const smolq__cuda_walk *k)
         if (graph->used < oldest->used) oldest = graph;
     }
     smolq__cuda_drop_graph(oldest);
-    oldest->shape = shape;
+    memcpy(&oldest->shape, &shape, sizeof shape);
     return oldest; /* used stays 0: seen for the first time */
 }
 
