@@ -33,9 +33,7 @@ template <int DEPTH> static __global__ void read_plainly(const uint4 *data, uint
     unsigned sum = 0;
     for (; at + (DEPTH - 1) * step < n; at += DEPTH * step) {
         uint4 x[DEPTH];
-#pragma unroll
         for (int i = 0; i < DEPTH; i++) x[i] = __ldg(data + at + i * step);
-#pragma unroll
         for (int i = 0; i < DEPTH; i++) sum += x[i].x ^ x[i].y ^ x[i].z ^ x[i].w;
     }
     for (; at < n; at += step) sum += __ldg(data + at).x;
