@@ -4,8 +4,8 @@
 #     build      smolq_cuda.cu for this GPU, the tests, the example programs
 #     bits       tests/test_cuda.c on the GPU: every operation and many models, memcmp against the reference backend
 #     promises   tests/gpu.c: 100 runs with one hash, plans, memory that ends, two models, threads
-#     sanitize   compute-sanitizer (memcheck, racecheck, synccheck, initcheck) on the bundled model
 #     bench      decode at depths 0, 4096 and 32768, prefill of 512 and 2048 tokens, 1, 4, 16 and 64 contexts at once, memory, upload: a table for docs/performance.md
+#     sanitize   compute-sanitizer (memcheck, racecheck, synccheck, initcheck) on the bundled model; last, as it takes what time is left
 #
 # Without names all parts.  bench measures the models that are named; without names the stand-ins that ../shared/tools/make_model.py writes to build/gpu, where it is there (SMOLQ_SHARED says
 # where ../shared/data is else).  It needs nvcc, on PATH or in /usr/local/cuda, a C compiler, and no network.  Each part has a limit of time; SMOLQ_GPU_SECONDS (570) is that of all.
@@ -30,12 +30,12 @@ finish() {
     [ $failed -eq 0 ]
     exit
 }
-# within SECONDS COMMAND...: no longer than that, nor than what is left for all
+# within SECONDS COMMAND...: no longer than that, nor than what is left for all; status 124 if it took longer, 125 if nothing was left
 within() {
     left=$((seconds - $(date +%s) + begun))
     [ "$left" -gt "$1" ] && left=$1
     shift
-    [ "$left" -gt 0 ] || return 124
+    [ "$left" -gt 0 ] || return 125
     if command -v timeout >/dev/null 2>&1; then timeout "$left" "$@"; else "$@"; fi
 }
 # program NAME LOG STATUS: adds up a test program's own lines; one that ended otherwise is a failure
@@ -43,7 +43,8 @@ program() {
     grep -a -E '^(ok|FAIL|skip) ' "$2"
     p=$(grep -a -c '^ok ' "$2") f=$(grep -a -c '^FAIL ' "$2") s=$(grep -a -c '^skip ' "$2")
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-    if [ "$3" -eq 124 ]; then fail "$1" "it took too long"
+    if [ "$3" -eq 125 ]; then skip "$1" "no time is left"
+    elif [ "$3" -eq 124 ]; then fail "$1" "it took too long"
     elif [ "$3" -ne 0 ] && [ "$f" -eq 0 ]; then fail "$1" "status $3, $(tail -n 1 "$2")"
     elif [ $((p + f + s)) -eq 0 ]; then fail "$1" "it ran no test"
     fi
@@ -58,7 +59,7 @@ for word; do
         *) sed -n '2,/^set -u/s/^# \{0,1\}//p' "$0"; exit 2;;
     esac
 done
-asked=${parts:-" build bits promises sanitize bench"}
+asked=${parts:-" build bits promises bench sanitize"}
 wants() { case "$asked " in *" $1 "*) return 0;; esac; return 1; }
 
 # ---- the machine ----
@@ -94,6 +95,16 @@ else
     echo "${machine#* }, sm_$sm, $("$nvcc" --version | sed -n 's/.*release \([0-9.]*\).*/nvcc \1/p'), $(date +%F)"
 fi
 
+# ---- the stand-ins, made while the programs compile ----
+
+makers=
+if wants bench && [ -z "$dry$models" ] && [ -r "$shared/../tools/make_model.py" ] && command -v python3 >/dev/null 2>&1; then
+    for name in qwen2.5-0.5b smollm3-3b; do
+        [ -f $out/$name.gguf ] || { within 200 python3 "$shared/../tools/make_model.py" $name $out/$name.new >$out/$name.log 2>&1 && mv $out/$name.new $out/$name.gguf; } &
+        makers="$makers $name"
+    done
+fi
+
 # ---- build: side by side, as far as they do not need each other ----
 
 # made FILE COMMAND...: in the background; the log beside it says why it is not there
@@ -120,10 +131,13 @@ if wants build || [ ! -x $out/bench ] || [ ! -x $out/test_cuda ]; then
     [ -n "$dry" ] && wait
     made $out/test_cuda.o "$cc" -std=gnu99 -O2 -I. -DTEST_CUDA_GPU -c tests/test_cuda.c -o $out/test_cuda.o
     made $out/promises.o "$cc" -std=gnu99 -O2 -I. -c tests/gpu.c -o $out/promises.o
+    sed 's/, NULL, &model,/, \&(smolq_open_options){ .backend = smolq_backend_cuda() }, \&model,/' examples/hello.c >$out/app.c # as README says
+    made $out/app "$nvcc" -O2 -I. $out/app.c smolq_cpu.c smolq_cuda.cu -o $out/app
     wait
     is_made "smolq_cuda.cu compiles for sm_$sm" $out/smolq_cuda.o
     is_made "the control compiles" $out/bench_cuda.o
     is_made "smolq_cpu.c compiles" $out/smolq_cpu.o
+    is_made "nvcc -O2 app.c smolq_cpu.c smolq_cuda.cu" $out/app
     [ $failed -eq 0 ] || finish
     for name in $examples; do
         control=
@@ -145,9 +159,9 @@ if [ -n "$dry" ]; then
         $cxx $out/bench.o $out/shim_control.o build/tests/smolq_cuda.o $out/smolq_cpu.o -o $out/shim_bench -lm -lpthread &&
         $cxx $out/logits.o build/tests/smolq_cuda.o $out/smolq_cpu.o -o $out/shim_logits -lm -lpthread || { fail "the programs link with the shim" "see above"; finish; }
     if [ $gpu -ne 0 ]; then
-        for name in logits bench; do
-            case $name in logits) set -- --tokens 1 --hash;; *) set -- -n 1;; esac
-            said=$($out/$name -m $small --backend cuda "$@" 2>&1 >/dev/null)
+        for name in logits bench app; do
+            case $name in logits) set -- -m $small --backend cuda --tokens 1 --hash;; bench) set -- -m $small --backend cuda;; *) set --;; esac
+            said=$($out/$name "$@" 2>&1 >/dev/null)
             status=$?
             case $status,$said in
                 1,*"no GPU that CUDA can use"*) ok "$name without a GPU says: ${said#*: }";;
@@ -162,6 +176,11 @@ if [ -n "$dry" ]; then
 else
     test_cuda=$out/test_cuda promises=$out/promises bench=$out/bench logits=$out/logits
 fi
+
+wait
+for name in $makers; do
+    if [ -f $out/$name.gguf ]; then models="$models $out/$name.gguf"; else fail "$name is made" "$(tail -n 1 $out/$name.log)"; fi
+done
 
 # ---- bits ----
 
@@ -184,6 +203,11 @@ if wants bits; then
         if [ "$hash" = "$expected" ]; then ok "the bundled model, batches of $batch"
         else fail "the bundled model, batches of $batch" "hash $hash, expected $expected"; fi
     done
+    if [ -z "$dry" ]; then
+        "$cc" -O2 -I. examples/hello.c -o $out/hello -lm && $out/hello >$out/hello.txt && within 60 $out/app >$out/app.txt 2>&1
+        if cmp -s $out/hello.txt $out/app.txt; then ok "the program in one line writes what the reference backend writes"
+        else fail "the program in one line" "$(tail -n 1 $out/app.txt)"; fi
+    fi
     for model in $models; do # full sizes: the CPU backend is the judge
         ids=$(awk 'BEGIN { for (i = 1; i <= 48; i++) printf "%d ", i * 2503 % 30000 }')
         expected=$(within 60 $out/logits -m "$model" --backend cpu --tokens "$ids" --hash)
@@ -202,27 +226,6 @@ if wants promises; then
     program promises $out/promises.txt $?
 fi
 
-# ---- sanitize ----
-
-if wants sanitize; then
-    sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
-    for tool in memcheck racecheck synccheck initcheck; do
-        if [ -n "$dry" ]; then skip "$tool" "it needs a GPU; make asan runs the kernels under AddressSanitizer and UBSan"; continue; fi
-        if [ -z "$sanitizer" ]; then skip "$tool" "no compute-sanitizer"; continue; fi
-        for batch in 1 9; do # the kernels of decoding, those of prompts
-            within 40 "$sanitizer" --tool $tool --error-exitcode 9 $logits -m $small --backend cuda --tokens "4080 704 549 258 482 1234 77 9 300 41 5" --hash --batch $batch >$out/$tool.$batch.log 2>&1
-            status=$?
-            why=$(grep -m 1 -E '^=+ *(Error|Warning|Invalid|Race|Barrier|Uninit|Program hit|.*(hazard|error))' $out/$tool.$batch.log)
-            case $status in
-                0) ok "$tool, batches of $batch";;
-                124) fail "$tool, batches of $batch" "it took too long";;
-                *) if grep -q -i 'not supported\|unable to' $out/$tool.$batch.log; then skip "$tool, batches of $batch" "$(grep -m 1 -i 'not supported\|unable to' $out/$tool.$batch.log)"
-                   else fail "$tool, batches of $batch" "status $status, $why"; fi;;
-            esac
-        done
-    done
-fi
-
 # ---- bench ----
 
 # value KEY FILE: of the JSON object in it
@@ -235,8 +238,11 @@ row() {
     within 60 $bench -m "$model" --backend cuda --json "$@" >$json 2>$out/bench.err
     status=$?
     if [ $status -ne 0 ] || [ ! -s $json ]; then
-        case $status in 124) why="it took too long";; *) why="status $status, $(tail -n 1 $out/bench.err)";; esac
-        fail "$(basename "$model"), $name" "$why"
+        case $status in
+            124) fail "$(basename "$model"), $name" "it took too long";;
+            125) skip "$(basename "$model"), $name" "no time is left";;
+            *) fail "$(basename "$model"), $name" "status $status, $(tail -n 1 $out/bench.err)";;
+        esac
         return 1
     fi
     passed=$((passed + 1))
@@ -252,14 +258,7 @@ if wants bench; then
         models=$small
         skip "the stand-ins, all sizes" "the shim shows only that the table comes out"
     elif [ -z "$models" ]; then
-        for name in qwen2.5-0.5b smollm3-3b; do
-            model=$out/$name.gguf
-            if [ ! -f $model ]; then
-                if [ ! -r "$shared/../tools/make_model.py" ] || ! command -v python3 >/dev/null 2>&1; then skip "$name" "no model is named, and no make_model.py or python3 makes one"; continue; fi
-                within 120 python3 "$shared/../tools/make_model.py" $name $model.new >$out/make_model.log 2>&1 && mv $model.new $model || { fail "$name" "$(tail -n 1 $out/make_model.log)"; continue; }
-            fi
-            models="$models $model"
-        done
+        skip "bench" "no model is named, and no make_model.py or python3 makes the stand-ins"
     fi
     for model in $models; do
         cat "$model" >/dev/null # into the page cache: uploads are measured warm
@@ -282,4 +281,29 @@ if wants bench; then
     done
     echo
 fi
+
+# ---- sanitize ----
+
+if wants sanitize; then
+    sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
+    for tool in memcheck racecheck synccheck initcheck; do
+        if [ -n "$dry" ]; then skip "$tool" "it needs a GPU; make asan runs the kernels under AddressSanitizer and UBSan"; continue; fi
+        if [ -z "$sanitizer" ]; then skip "$tool" "no compute-sanitizer"; continue; fi
+        leaks=
+        [ $tool = memcheck ] && leaks='--leak-check full'
+        for batch in 1 9; do # the kernels of decoding, those of prompts
+            within 40 "$sanitizer" --tool $tool $leaks --error-exitcode 9 $logits -m $small --backend cuda --tokens "4080 704 549 258 482 1234 77 9 300 41 5" --hash --batch $batch >$out/$tool.$batch.log 2>&1
+            status=$?
+            why=$(grep -m 1 -E '^=+ *(Error|Warning|Invalid|Race|Barrier|Uninit|Program hit|.*(hazard|error))' $out/$tool.$batch.log)
+            case $status in
+                0) ok "$tool, batches of $batch";;
+                124) fail "$tool, batches of $batch" "it took too long";;
+                125) skip "$tool, batches of $batch" "no time is left";;
+                *) if grep -q -i 'not supported\|unable to' $out/$tool.$batch.log; then skip "$tool, batches of $batch" "$(grep -m 1 -i 'not supported\|unable to' $out/$tool.$batch.log)"
+                   else fail "$tool, batches of $batch" "status $status, $why"; fi;;
+            esac
+        done
+    done
+fi
+
 finish
