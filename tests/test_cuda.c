@@ -350,7 +350,47 @@ static void several_at_once(void)
     free(f.file);
 }
 
-/* Contexts of two KV types in one batch. */
+/* Token by token behind 256 keys, where attention goes in tiles, and over 512, where the graph of before has too few of them. */
+static void a_long_conversation(void)
+{
+    static const model_spec spec = { .family = "gpt-oss", .type = 8, .n_embd = 64, .n_ff = 64, .n_layer = 2, .n_head = 4, .n_head_kv = 1, .head_dim = 32, .n_ctx_train = 1024 };
+    smolq_source source;
+    smolq_error err = { 0, "" };
+    uint64_t hash[3];
+    int32_t ids[530], n_vocab;
+    unsigned char *file;
+    float *logits;
+    size_t bytes;
+    int d, at, n;
+    file = model_build(&spec, &bytes);
+    source = model_source(file, bytes);
+    for (d = 0; d < 3; d++) {
+        smolq_model *model = open_on(d ? devices[d - 1] : NULL, NULL, &source, &err);
+        smolq_context_options options;
+        smolq_context *context = NULL;
+        memset(&options, 0, sizeof options);
+        options.n_ctx = 530;
+        if (model) smolq_context_open(model, &options, &context, &err);
+        REQUIRE(context != NULL, "%s", err.text);
+        n_vocab = smolq_model_info(model)->n_vocab;
+        logits = (float *)malloc((size_t)n_vocab * sizeof *logits);
+        if (!logits) abort();
+        model_ids(ids, 530, n_vocab, 11);
+        hash[d] = 0xcbf29ce484222325u;
+        for (at = 0; at < 530; at += n) {
+            smolq_eval_item item = { context, ids + at, n = at == 0 ? 260 : at == 266 ? 240 : 1, SMOLQ_LOGITS_LAST, logits };
+            CHECK(smolq_eval(&item, 1, NULL, &err) == SMOLQ_OK, "%s", err.text);
+            hash[d] = fnv1a(hash[d], logits, (size_t)n_vocab * sizeof *logits);
+        }
+        CHECK(hash[d] == hash[0], "device %d: hash %016llx, expected %016llx", d - 1, (unsigned long long)hash[d], (unsigned long long)hash[0]);
+        smolq_context_close(context);
+        smolq_close(model);
+        free(logits);
+    }
+    free(file);
+}
+
+/* Contexts of three KV types in one batch. */
 static void contexts_in_one_batch(void)
 {
     fixture f;
@@ -511,6 +551,7 @@ int main(int argc, char **argv)
         { "any call of the runtime fails",                          calls_that_fail },
         { "a device that is lost",                                  a_device_that_is_lost },
         { "two devices, models and contexts in turn",               several_at_once },
+        { "a long conversation",                                    a_long_conversation },
         { "contexts of three KV types in one batch",                contexts_in_one_batch },
         { "slices and cancelling",                                  slices },
         { "a load given up, a device in use",                       refusals },
