@@ -84,7 +84,16 @@ static uint64_t hash_of(smolq_device *on, const smolq_source *source, smolq_erro
     return hash;
 }
 
-static uint64_t available(void) { return device->backend->memory->available(device->state); }
+/* A shape of batch that comes again becomes a graph, and a graph is sent to the device when it runs first: afterwards CUDA has all that it takes. */
+static uint64_t warm_up(smolq_context *context, int32_t n_vocab, smolq_error *err)
+{
+    uint64_t hash = hash_in(context, n_vocab, err);
+    int i;
+    for (i = 0; i < 2 && hash; i++) hash = hash_in(context, n_vocab, err);
+    return hash;
+}
+
+static int64_t available(void) { return (int64_t)device->backend->memory->available(device->state); }
 
 /* ---- the tests ---- */
 
@@ -115,7 +124,8 @@ static void plans(void)
     smolq_memory plan;
     smolq_model *model;
     smolq_context *context;
-    uint64_t before, loaded, opened, n_vocab;
+    int64_t before, loaded, opened;
+    int32_t n_vocab;
     memset(&options, 0, sizeof options);
     memset(&plan, 0, sizeof plan);
     options.n_ctx = 512;
@@ -124,17 +134,17 @@ static void plans(void)
     model = open_model(device, NULL, &err);
     loaded = available();
     REQUIRE(model, "%s", err.text);
-    n_vocab = (uint64_t)smolq_model_info(model)->n_vocab;
-    CHECK(before - loaded <= smolq_model_info(model)->device_bytes + GRAIN, "the model takes %llu bytes, %llu told", (unsigned long long)(before - loaded),
+    n_vocab = smolq_model_info(model)->n_vocab;
+    CHECK(before - loaded <= (int64_t)smolq_model_info(model)->device_bytes + GRAIN, "the model takes %lld bytes, %llu told", (long long)(before - loaded),
           (unsigned long long)smolq_model_info(model)->device_bytes);
     CHECK(smolq_plan(model, &options, &plan, &err) == SMOLQ_OK, "%s", err.text);
     context = open_context(model, 512, 0, &err);
     opened = available();
     REQUIRE(context, "%s", err.text);
-    CHECK(loaded - opened <= plan.device_bytes + GRAIN, "the context takes %llu bytes, %llu planned", (unsigned long long)(loaded - opened), (unsigned long long)plan.device_bytes);
-    CHECK(hash_in(context, (int32_t)n_vocab, &err), "%s", err.text); /* and its graphs */
+    CHECK(loaded - opened <= (int64_t)plan.device_bytes + GRAIN, "the context takes %lld bytes, %llu planned", (long long)(loaded - opened), (unsigned long long)plan.device_bytes);
+    CHECK(warm_up(context, n_vocab, &err), "%s", err.text);
     opened = available();
-    CHECK(hash_in(context, (int32_t)n_vocab, &err), "%s", err.text);
+    CHECK(hash_in(context, n_vocab, &err), "%s", err.text);
     CHECK(available() == opened, "evaluation takes %lld bytes", (long long)(opened - available()));
     smolq_context_close(context);
     smolq_close(model);
@@ -149,12 +159,13 @@ static void short_of_memory(void)
     smolq_context *context = model ? open_context(model, N_CTX, 0, &err) : NULL, *second;
     uint8_t *held[64], *p = NULL;
     uint64_t expected, size;
-    int n = 0, n_vocab;
+    int32_t n_vocab;
+    int n = 0;
     REQUIRE(context, "%s", err.text);
     n_vocab = smolq_model_info(model)->n_vocab;
-    expected = hash_in(context, n_vocab, &err);
+    expected = warm_up(context, n_vocab, &err);
     REQUIRE(expected, "%s", err.text);
-    for (size = available(); size >= MIB; size /= 2)
+    for (size = (uint64_t)available(); size >= MIB; size /= 2)
         while (n < 64 && memory->alloc(device->state, size, &held[n], &err) == SMOLQ_OK) n++;
     CHECK(memory->alloc(device->state, (uint64_t)1 << 44, &p, &err) == SMOLQ_E_MEMORY, "16 TiB: %d, %s", (int)err.code, err.text);
     second = open_context(model, 65536, 0, &err);
