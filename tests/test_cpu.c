@@ -5,7 +5,7 @@
  * Then whole forwards: golden files, where they are, and models written here, by threads, batches and KV types, to one hash each.
  * Then what the device promises beside the bits: threads of ours or the host's, waiting, slices, the float settings of the host, nothing left behind.
  *
- * SMOLQ_LONG=1 takes the full products; else models take their combinations in rotation by SMOLQ_SEED or the day; the seed is printed.
+ * SMOLQ_LONG=1 takes the full products, of the golden models' whole forwards too; else models take their combinations in rotation by SMOLQ_SEED or the day; the seed is printed.
  * tests/test_cpu_tsan.sh runs the tests with "threads" in their names under ThreadSanitizer, tests/test_cpu_tiles.c those of products without AMX;
  * tests/test_cpu_arm.sh and tests/test_cpu_windows.sh run them in emulators. */
 #define SMOLQ_IMPLEMENTATION
@@ -760,11 +760,11 @@ static uint64_t hash_of(smolq_model *model, int32_t kv_type, int32_t n_batch, in
     return hash;
 }
 
-/* One model on all devices: every thread count, batch and KV type, or of the nine combinations of a type of cache two for each instruction set. */
-static void whole(const char *name, const char *path, const smolq_source *source, uint64_t turn)
+/* One model on all devices: every thread count, batch and KV type if `all`, or of the nine combinations of a type of cache two for each instruction set. */
+static void whole(const char *name, const char *path, const smolq_source *source, uint64_t turn, int all)
 {
     static const int32_t batches[] = { 7, 512, 1 };
-    int32_t kv, most = is_long() ? 3 : 1;
+    int32_t kv, most = all ? 3 : 1;
     smolq_error err = { 0, "" };
     smolq_model *ref = open_on(NULL, path, source, &err);
     uint64_t expected[3];
@@ -782,7 +782,7 @@ static void whole(const char *name, const char *path, const smolq_source *source
         for (k = 0; k < most && model; k++)
             EACH_OF(i, batches) {
                 uint64_t hash;
-                if (!is_long() && (turn + (uint64_t)cpus[c].n_threads + (uint64_t)i) % 4 != 0) continue;
+                if (!all && (turn + (uint64_t)cpus[c].n_threads + (uint64_t)i) % 4 != 0) continue;
                 kv = (int32_t)((turn + (uint64_t)k) % 3) + 1;
                 if (kv == SMOLQ_KV_Q8_0 && smolq_model_info(ref)->head_dim % 32) kv = SMOLQ_KV_F32;
                 hash = hash_of(model, kv, batches[i], N_PROMPT, &err);
@@ -794,9 +794,9 @@ static void whole(const char *name, const char *path, const smolq_source *source
     smolq_close(ref);
 }
 
-static void golden_models(void)
+static void golden_folder(const char *tokens) /* with the models beside this file; skipped where it is not */
 {
-    const char *root = shared_path("golden/logits/tokens.txt");
+    const char *root = shared_path(tokens);
     char folder[1024], path[2048];
     uint64_t turn = rotation();
     struct dirent *entry;
@@ -809,9 +809,14 @@ static void golden_models(void)
         size_t n = strlen(entry->d_name);
         if (n < 5 || strcmp(entry->d_name + n - 5, ".gguf") != 0) continue;
         snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        whole(entry->d_name, path, NULL, fnv1a(turn, entry->d_name, n));
+        whole(entry->d_name, path, NULL, fnv1a(turn, entry->d_name, n), is_long());
     }
     closedir(files);
+}
+static void golden_models(void)
+{
+    golden_folder("golden/logits/tokens.txt");
+    golden_folder("golden/logits2/tokens.txt");
 }
 
 static void own_models(void)
@@ -840,7 +845,7 @@ static void own_models(void)
         file = model_build(&spec, &bytes);
         source = model_source(file, bytes);
         snprintf(name, sizeof name, "%s in %s", spec.family, build_types[t].name);
-        whole(name, NULL, &source, rotation() + (uint64_t)(s + t));
+        whole(name, NULL, &source, rotation() + (uint64_t)(s + t), 0);
         free(file);
     }
 }
