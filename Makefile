@@ -3,6 +3,7 @@
 # make test-long the full cross products                 make lint        plain lines, warnings of two compilers, shell
 # make examples  the programs in build/                  make standalone  build/smolq_standalone.h, which needs no stb_ds
 # make smolq.h   the header from its parts in src/       make install     to PREFIX=/usr/local, below DESTDIR
+# make cuda      build/smolq_cuda.o for all GPUs (nvcc)
 #
 # What is missing on a Debian machine is installed by tools/setup.sh; SMOLQ_NO_INSTALL=1 makes it only say what is missing.
 
@@ -17,7 +18,7 @@ VERSION    = $(shell sed -n 's/.*SMOLQ_VERSION_TEXT *"\(.*\)"/\1/p' src/api.h)
 PARTS      = $(wildcard src/*.h src/*.c) tools/amalgamate.sh
 EXAMPLES   = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c))
 WITH_CPU   = build/logits build/generate build/bench build/perplexity
-TESTS      = $(patsubst tests/%.c,build/tests/%,$(wildcard tests/test_*.c))
+TESTS      = $(patsubst tests/%,build/tests/%,$(basename $(wildcard tests/test_*.c tests/test_*.cpp)))
 ASAN_TESTS = $(TESTS:build/tests/%=build/asan/%)
 FUZZERS    = $(patsubst tests/%.c,build/fuzz/%,$(wildcard tests/fuzz_*.c))
 
@@ -62,8 +63,39 @@ build/asan/%: tests/%.c $(wildcard tests/*.h) $(PARTS) smolq.h | build/.ready
 	@rm -f $@
 	$(CC) $(SANITIZE) -I. $< -o $@ -lm -lpthread
 
+# What rests on tests/cuda_shim.h is C++, as nvcc takes it.
+build/tests/%: tests/%.cpp $(wildcard tests/*.h) $(PARTS) smolq.h | build/.ready
+	@rm -f $@
+	$(CXX) $(subst gnu99,gnu++17,$(TESTFLAGS)) -I. $< -o $@ -lm -lpthread
+
+build/asan/%: tests/%.cpp $(wildcard tests/*.h) $(PARTS) smolq.h | build/.ready
+	@rm -f $@
+	$(CXX) $(subst gnu99,gnu++17,$(SANITIZE)) -I. $< -o $@ -lm -lpthread
+
 build/tests/test_cpu_tiles build/asan/test_cpu build/asan/test_cpu_tiles: smolq_cpu.c tests/test_cpu.c
 build/tests/test_far build/asan/test_far: tests/test_bits.c
+
+# The CUDA backend on the shim: C++ beside a test in C.
+build/tests/smolq_cuda.o: TEST_CXX = $(CXX) $(subst gnu99,gnu++17,$(TESTFLAGS))
+build/asan/smolq_cuda.o:  TEST_CXX = $(CXX) $(subst gnu99,gnu++17,$(SANITIZE))
+build/tests/smolq_cuda.o build/asan/smolq_cuda.o: smolq_cuda.cu tests/cuda_shim.h smolq.h | build/.ready
+	$(TEST_CXX) -x c++ -DSMOLQ_CUDA_SHIM -I. -include tests/cuda_shim.h -c $< -o $@
+
+build/tests/test_cuda: tests/test_cuda.c build/tests/smolq_cuda.o $(wildcard tests/*.h) $(PARTS) smolq.h | build/.ready
+	@rm -f $@
+	$(CC) $(TESTFLAGS) -I. -c $< -o $@.o
+	$(CXX) $@.o build/tests/smolq_cuda.o -o $@ -lm -lpthread
+build/asan/test_cuda: tests/test_cuda.c build/asan/smolq_cuda.o $(wildcard tests/*.h) $(PARTS) smolq.h | build/.ready
+	@rm -f $@
+	$(CC) $(SANITIZE) -I. -c $< -o $@.o
+	$(CXX) $(SANITIZE:-std=gnu99=) $@.o build/asan/smolq_cuda.o -o $@ -lm -lpthread
+
+# The CUDA backend for all GPUs since sm_75: programs link it with -lcudart -lstdc++ (nvcc does so by itself).
+NVCC       = nvcc
+CUDA_ARCHS = 75 80 86 89 90
+cuda: build/smolq_cuda.o
+build/smolq_cuda.o: smolq_cuda.cu smolq.h | build/.ready
+	$(NVCC) -O2 -I. -Xfatbin -compress-all $(foreach sm,$(CUDA_ARCHS),-gencode arch=compute_$(sm),code=sm_$(sm)) -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)) -c $< -o $@
 
 test-programs: $(TESTS)
 asan-programs: $(ASAN_TESTS)
@@ -97,7 +129,7 @@ fuzz: build/.ready
 
 lint: smolq.h
 	@sh tools/setup.sh lint
-	! grep -n -E '	| $$' src/*.[ch] smolq_cpu.c examples/*.[ch] tests/*.[ch] tests/*.sh tools/*.sh
+	! grep -n -E '	| $$' src/*.[ch] smolq_cpu.c smolq_cuda.cu examples/*.[ch] tests/*.[ch] tests/*.cpp tests/*.sh tools/*.sh
 	for f in tools/*.sh tests/*.sh; do sh -n $$f || exit 1; done
 	for cc in gcc clang; do for f in examples/*.c; do \
 	    $$cc -std=gnu11 -fsyntax-only -Wall -Wextra -Werror -I. -DSMOLQ_WITH_CPU $$f || exit 1; done; done
@@ -115,11 +147,11 @@ build/smolq_standalone.h: $(PARTS) | build/.ready
 install: smolq.h
 	mkdir -p $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/smolq $(DESTDIR)$(PREFIX)/share/pkgconfig
 	cp smolq.h $(DESTDIR)$(PREFIX)/include/smolq.h
-	cp smolq_cpu.c $(DESTDIR)$(PREFIX)/share/smolq/smolq_cpu.c
+	cp smolq_cpu.c smolq_cuda.cu $(DESTDIR)$(PREFIX)/share/smolq/
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' smolq.pc.in >$(DESTDIR)$(PREFIX)/share/pkgconfig/smolq.pc
-	chmod 644 $(DESTDIR)$(PREFIX)/include/smolq.h $(DESTDIR)$(PREFIX)/share/smolq/smolq_cpu.c $(DESTDIR)$(PREFIX)/share/pkgconfig/smolq.pc
+	chmod 644 $(DESTDIR)$(PREFIX)/include/smolq.h $(DESTDIR)$(PREFIX)/share/smolq/smolq_cpu.c $(DESTDIR)$(PREFIX)/share/smolq/smolq_cuda.cu $(DESTDIR)$(PREFIX)/share/pkgconfig/smolq.pc
 
 clean:
 	rm -rf build
 
-.PHONY: all examples demo test test-long test-programs asan asan-programs fuzz lint standalone install clean
+.PHONY: all examples demo test test-long cuda test-programs asan asan-programs fuzz lint standalone install clean

@@ -980,8 +980,10 @@ SMOLQ_INLINE float smolq_fold(float *lane, int32_t n_lanes)
  * weights, so nothing is expanded at start-up and all tables together take 9 KB.  No bit pattern of an index or code is out of range
  * as long as the index has the bits that its type stores. */
 
-#ifndef SMOLQ_TABLE /* a backend for another processor may put the tables into its memory */
-#  if defined(__GNUC__)
+#ifndef SMOLQ_TABLE /* each processor has them in its own memory: nvcc reads this once for the host and once for the device */
+#  if defined(__CUDA_ARCH__)
+#    define SMOLQ_TABLE static __device__ const
+#  elif defined(__GNUC__)
 #    define SMOLQ_TABLE static __attribute__((unused)) const
 #  else
 #    define SMOLQ_TABLE static const

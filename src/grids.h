@@ -8,8 +8,10 @@
 #pragma once
 #include "float.h"
 
-#ifndef SMOLQ_TABLE /* a backend for another processor may put the tables into its memory */
-#  if defined(__GNUC__)
+#ifndef SMOLQ_TABLE /* each processor has them in its own memory: nvcc reads this once for the host and once for the device */
+#  if defined(__CUDA_ARCH__)
+#    define SMOLQ_TABLE static __device__ const
+#  elif defined(__GNUC__)
 #    define SMOLQ_TABLE static __attribute__((unused)) const
 #  else
 #    define SMOLQ_TABLE static const

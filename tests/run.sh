@@ -1,5 +1,5 @@
 #!/bin/sh
-# tests/run.sh [DIRECTORY [NAME...]]: runs the test programs in DIRECTORY (build/tests), one for each tests/test_*.c, and the scripts tests/test_*.sh.
+# tests/run.sh [DIRECTORY [NAME...]]: runs the test programs in DIRECTORY (build/tests), one for each tests/test_*.c and .cpp, and the scripts tests/test_*.sh.
 #
 # Each prints "ok   NAME", "FAIL NAME: why" and "skip NAME: why"; a program that is not there (it does not compile), crashes, hangs or fails without
 # saying so counts as a failure too.  Failures and skips are shown, all output is kept beside the programs, and the last line is the count.
@@ -45,7 +45,7 @@ if [ $# -gt 0 ]; then names=$*
 else
     names=
     [ "$dir" = build/tests ] && names=$(ls tests/test_*.sh 2>/dev/null | sed 's|.*/||') # do not depend on how the programs were built; they take longest
-    names="$names $(ls tests/test_*.c 2>/dev/null | sed -e 's|.*/||' -e 's|\.c$||')"
+    names="$names $(ls tests/test_*.c tests/test_*.cpp 2>/dev/null | sed -e 's|.*/||' -e 's|\.c$||' -e 's|\.cpp$||')"
 fi
 jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 most=${SMOLQ_TEST_JOBS-4}
