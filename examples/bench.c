@@ -11,7 +11,7 @@
  *     decode_tps      tokens per second, one at a time in each of -b contexts, -d tokens long at the beginning (as long as the prompt); the median of up to eight rounds
  *     decode_gbps     evaluations per second times the bytes of weights that a token reads
  *     kv_gbps         decode_tps times the bytes of the KV cache that a token reads: all of what is filled halfway
- *     control_gbps    the same bytes of weights read from the same mapping by a loop that only adds them up, with as many threads, in the fastest of eight manners; a pass
+ *     control_gbps    the same bytes of weights read from the same mapping by a loop that only adds them up, with as many threads, in the fastest of twelve manners; a pass
  *                     after every round of decoding, so that both see the same neighbours; the median.  On a GPU as many bytes of its memory: examples/bench_cuda.cu.
  *                     0 where nothing is measured: layers on both sides, no room
  *     upload_gbps     weights copied to the device, between the first and the last piece; 0 where nothing is
@@ -61,17 +61,18 @@ static uint64_t bytes_per_token(const smolq_gguf *gguf, const smolq_info *info, 
 }
 
 /* Reads bytes from several places at once, four cache lines from each, perhaps asking ahead.  A word of a line is enough: memory delivers lines. */
-enum { LINE = 64, LINES = 4, MANNERS = 8 };
+enum { LINE = 64, LINES = 4, MANNERS = 12 }; /* 1, 2, 4 or 8 places; nothing, 1 KB or 2 KB ahead, that into the second-level cache */
 static uint64_t read_plainly(const unsigned char *data, uint64_t bytes, int manner)
 {
-    uint64_t streams = (uint64_t)1 << manner / 2, apart = bytes / (streams * LINES * LINE) * (LINES * LINE), at, sum[LINES] = { 0 }, word, s;
+    uint64_t streams = (uint64_t)1 << manner / 3, apart = bytes / (streams * LINES * LINE) * (LINES * LINE), at, sum[LINES] = { 0 }, word, s;
     int i;
     for (at = 0; at < apart; at += LINES * LINE)
         for (s = 0; s < streams; s++) {
             const unsigned char *p = data + s * apart + at;
             for (i = 0; i < LINES; i++) {
 #if defined(__GNUC__)
-                if (manner % 2) __builtin_prefetch(p + i * LINE + 1024);
+                if (manner % 3 == 1) __builtin_prefetch(p + i * LINE + 1024);
+                if (manner % 3 == 2) __builtin_prefetch(p + i * LINE + 2048, 0, 2);
 #endif
                 memcpy(&word, p + i * LINE, sizeof word);
                 sum[i] += word;
