@@ -54,6 +54,11 @@ build/tests/%: tests/%.c $(wildcard tests/*.h) $(PARTS) smolq.h | build/.ready
 	@rm -f $@
 	$(CC) $(TESTFLAGS) -I. $< -o $@ -lm -lpthread
 
+# The kernels as users compile them, once for all.
+build/tests/test_cpu: tests/test_cpu.c $(wildcard tests/*.h) smolq.h build/smolq_cpu.o | build/.ready
+	@rm -f $@
+	$(CC) $(TESTFLAGS) -DTEST_CPU_LINKED -I. $< build/smolq_cpu.o -o $@ -lm -lpthread
+
 build/asan/%: tests/%.c $(wildcard tests/*.h) $(PARTS) smolq.h | build/.ready
 	@rm -f $@
 	$(CC) $(SANITIZE) -I. $< -o $@ -lm -lpthread
@@ -67,7 +72,8 @@ build/asan/%: tests/%.cpp $(wildcard tests/*.h) $(PARTS) smolq.h | build/.ready
 	@rm -f $@
 	$(CXX) $(subst gnu99,gnu++17,$(SANITIZE)) -I. $< -o $@ -lm -lpthread
 
-build/tests/test_cpu build/tests/test_cpu_tiles build/asan/test_cpu build/asan/test_cpu_tiles: smolq_cpu.c tests/test_cpu.c
+build/tests/test_cpu_tiles build/asan/test_cpu build/asan/test_cpu_tiles: smolq_cpu.c tests/test_cpu.c
+build/tests/test_far build/asan/test_far: tests/test_bits.c
 
 # The CUDA backend on the shim: C++ beside a test in C.
 build/tests/smolq_cuda.o: TEST_CXX = $(CXX) $(subst gnu99,gnu++17,$(TESTFLAGS))

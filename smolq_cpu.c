@@ -185,8 +185,11 @@ static smolq__cpu_floats smolq__cpu_floats_enter(void)
 #  define SMOLQ__CPU_ALIGN_STACK
 #endif
 
-/* ---- the body, once per instruction set ---- */
+/* ---- the body, once per instruction set ----
+ * SUFFIX goes behind the names of its functions; TARGET, where there is one, says what their code may use.  The body undefines both. */
 
+#define SMOLQ__CPU_PRAGMA2(text) _Pragma(#text)
+#define SMOLQ__CPU_PRAGMA(text)  SMOLQ__CPU_PRAGMA2(text)
 #define SMOLQ__CPU_JOIN2(a, b) a##_##b
 #define SMOLQ__CPU_JOIN(a, b)  SMOLQ__CPU_JOIN2(a, b)
 #define SMOLQ__CPU(name)       SMOLQ__CPU_JOIN(smolq__cpu_##name, SMOLQ__CPU_SUFFIX)
@@ -302,82 +305,28 @@ static const uint8_t smolq__cpu_word_pair[4][32] = { SMOLQ__CPU_WORDS(0, 1), SMO
 #  define SMOLQ__CPU_BODY
 #  define SMOLQ__CPU_SUFFIX avx2
 #  define SMOLQ__CPU_AVX2
-#  if defined(__clang__)
-#    pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
-#  elif defined(__GNUC__)
-#    pragma GCC push_options
-#    pragma GCC target("avx2,fma,f16c")
-SMOLQ__CPU_ALIGN_STACK
-#  endif
+#  define SMOLQ__CPU_TARGET "avx2,fma,f16c"
 #  include "smolq_cpu.c"
-#  if defined(__clang__)
-#    pragma clang attribute pop
-#  elif defined(__GNUC__)
-#    pragma GCC pop_options
-#  endif
 #  undef SMOLQ__CPU_AVX2
-#  undef SMOLQ__CPU_SUFFIX
 #  if SMOLQ__CPU_HAS_VNNI
 #    define SMOLQ__CPU_SUFFIX avxvnni
 #    define SMOLQ__CPU_VNNI
-#    if defined(__clang__)
-#      pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avxvnni"))), apply_to = function)
-#    elif defined(__GNUC__)
-#      pragma GCC push_options
-#      pragma GCC target("avx2,fma,f16c,avxvnni")
-SMOLQ__CPU_ALIGN_STACK
-#    endif
+#    define SMOLQ__CPU_TARGET "avx2,fma,f16c,avxvnni"
 #    include "smolq_cpu.c"
-#    if defined(__clang__)
-#      pragma clang attribute pop
-#    elif defined(__GNUC__)
-#      pragma GCC pop_options
-#    endif
 #    undef SMOLQ__CPU_VNNI
-#    undef SMOLQ__CPU_SUFFIX
 #  endif
 #  define SMOLQ__CPU_SUFFIX avx512
 #  define SMOLQ__CPU_AVX512
-#  if defined(__clang__)
-#    pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"))), apply_to = function)
-#  elif defined(__GNUC__)
-#    pragma GCC diagnostic push
-#    pragma GCC diagnostic ignored "-Wmaybe-uninitialized" /* GCC 12's own avx512fintrin.h (bug 105593) */
-#    pragma GCC push_options
-#    pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
-SMOLQ__CPU_ALIGN_STACK
-#  endif
+#  define SMOLQ__CPU_TARGET "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
 #  include "smolq_cpu.c"
-#  if defined(__clang__)
-#    pragma clang attribute pop
-#  elif defined(__GNUC__)
-#    pragma GCC pop_options
-#    pragma GCC diagnostic pop
-#  endif
 #  if defined(SMOLQ__TILE_LOAD)
-#    undef SMOLQ__CPU_SUFFIX
 #    define SMOLQ__CPU_SUFFIX amx
 #    define SMOLQ__CPU_AMX
-#    if defined(__clang__)
-#      pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,amx-tile,amx-int8,amx-bf16"))), apply_to = function)
-#    elif defined(__GNUC__)
-#      pragma GCC diagnostic push
-#      pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#      pragma GCC push_options
-#      pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,amx-tile,amx-int8,amx-bf16")
-SMOLQ__CPU_ALIGN_STACK
-#    endif
+#    define SMOLQ__CPU_TARGET "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,amx-tile,amx-int8,amx-bf16"
 #    include "smolq_cpu.c"
-#    if defined(__clang__)
-#      pragma clang attribute pop
-#    elif defined(__GNUC__)
-#      pragma GCC pop_options
-#      pragma GCC diagnostic pop
-#    endif
 #    undef SMOLQ__CPU_AMX
 #  endif
 #  undef SMOLQ__CPU_AVX512
-#  undef SMOLQ__CPU_SUFFIX
 #  undef SMOLQ__CPU_BODY
 
 #elif defined(SMOLQ__CPU_ARM)
@@ -420,47 +369,29 @@ static int smolq__cpu_has_i8mm(void)
 #  endif
 }
 
+/* GCC's arch= would take away what the flags allow beyond it, so it is told only what it would not do of itself. */
 #  define SMOLQ__CPU_BODY
 #  define SMOLQ__CPU_NEON
 #  define SMOLQ__CPU_SUFFIX neon
 #  include "smolq_cpu.c"
-#  undef SMOLQ__CPU_SUFFIX
 #  define SMOLQ__CPU_SUFFIX dotprod
 #  define SMOLQ__CPU_DOTPROD
 #  if defined(__clang__)
-#    pragma clang attribute push(__attribute__((target("dotprod"))), apply_to = function)
-#  elif !defined(__ARM_FEATURE_DOTPROD) /* GCC's arch= would take away what the flags allow beyond it */
-#    define SMOLQ__CPU_PUSHED /* the pragma defines that macro */
-#    pragma GCC push_options
-#    pragma GCC target("arch=armv8.2-a+dotprod")
+#    define SMOLQ__CPU_TARGET "dotprod"
+#  elif !defined(__ARM_FEATURE_DOTPROD)
+#    define SMOLQ__CPU_TARGET "arch=armv8.2-a+dotprod"
 #  endif
 #  include "smolq_cpu.c"
-#  if defined(__clang__)
-#    pragma clang attribute pop
-#  elif defined(SMOLQ__CPU_PUSHED)
-#    pragma GCC pop_options
-#    undef SMOLQ__CPU_PUSHED
-#  endif
-#  undef SMOLQ__CPU_SUFFIX
 #  define SMOLQ__CPU_SUFFIX i8mm
 #  define SMOLQ__CPU_I8MM
 #  if defined(__clang__)
-#    pragma clang attribute push(__attribute__((target("dotprod,i8mm"))), apply_to = function)
+#    define SMOLQ__CPU_TARGET "dotprod,i8mm"
 #  elif !defined(__ARM_FEATURE_MATMUL_INT8)
-#    define SMOLQ__CPU_PUSHED
-#    pragma GCC push_options
-#    pragma GCC target("arch=armv8.2-a+dotprod+i8mm")
+#    define SMOLQ__CPU_TARGET "arch=armv8.2-a+dotprod+i8mm"
 #  endif
 #  include "smolq_cpu.c"
-#  if defined(__clang__)
-#    pragma clang attribute pop
-#  elif defined(SMOLQ__CPU_PUSHED)
-#    pragma GCC pop_options
-#    undef SMOLQ__CPU_PUSHED
-#  endif
 #  undef SMOLQ__CPU_I8MM
 #  undef SMOLQ__CPU_DOTPROD
-#  undef SMOLQ__CPU_SUFFIX
 #  undef SMOLQ__CPU_NEON
 #  undef SMOLQ__CPU_BODY
 #endif
@@ -833,6 +764,16 @@ SMOLQ_API const smolq_backend *smolq_backend_cpu(void) { return &smolq__cpu_back
 #endif /* SMOLQ__CPU_ONCE */
 
 #else /* ======== the second half: the body, for one instruction set ======== */
+
+#if defined(SMOLQ__CPU_TARGET) && defined(__clang__)
+SMOLQ__CPU_PRAGMA(clang attribute push(__attribute__((target(SMOLQ__CPU_TARGET))), apply_to = function))
+#elif defined(SMOLQ__CPU_TARGET) && defined(__GNUC__)
+#  pragma GCC diagnostic push
+#  pragma GCC diagnostic ignored "-Wmaybe-uninitialized" /* GCC 12 means its own avx512fintrin.h (bug 105593) */
+#  pragma GCC push_options
+SMOLQ__CPU_PRAGMA(GCC target(SMOLQ__CPU_TARGET))
+SMOLQ__CPU_ALIGN_STACK
+#endif
 /* ---- the shim: sixteen floats, 32 bytes, and what products of them are made of ----
  *
  * lanes          sixteen floats, the unit of canonical sums (rule 5); all operations are lane by lane
@@ -842,12 +783,12 @@ SMOLQ_API const smolq_backend *smolq_backend_cpu(void) { return &smolq__cpu_back
  *   lanes_pow2   x * 2^n by adding to the exponent bits, n whole
  *   lanes_min    b where b is a NaN, and lanes_max; what a NaN in a gives is open
  * int16s         sixteen of them
- *   words        those at p                        widen       16 bytes at p, widen_codes the first of 32 in registers; all signed
+ *   words        those at p                        widen_codes the first 16 of 32 bytes, signed
  *   pairs        eight bytes, each twice           times       each times a number
  * int32s         as many as it likes, of which the sum over the whole vector is what counts
  *   dot_words    acc + the products of words, mul_words without acc
  *   dot_codes    of 32 bytes each, the first ones below 128, signed where is_signed; dot_halves has in its first half the sums of the first 16
- *   sum1 sum4    the sums of one, or of four as floats; sum8 of eight, less a number, as floats; halves8 two sums of each
+ *   sum4         the sums of four as floats; sum8 of eight, less a number, as floats; halves8 two sums of each
  * four, eight    so many floats, one for each row
  *
  * codes          32 bytes, as blocks are unpacked in; where sixteen are asked for they are the first ones, and what is behind them does not matter
@@ -1069,7 +1010,6 @@ typedef struct int16s { int16x8_t a, b; } int16s;
 typedef int32x4_t int32s;
 INLINE int16s CALL(words)(const void *p) { int16s x = { vreinterpretq_s16_u8(BYTES(p)), vreinterpretq_s16_u8(BYTES((const uint8_t *)p + 16)) }; return x; }
 INLINE void   CALL(put_words)(int16_t *p, int16s x) { vst1q_s16(p, x.a); vst1q_s16(p + 8, x.b); }
-INLINE int16s CALL(widen)(const int8_t *p) { int8x16_t v = vld1q_s8(p); int16s x = { vmovl_s8(vget_low_s8(v)), vmovl_high_s8(v) }; return x; }
 INLINE int16s CALL(widen_codes)(codes x) { int8x16_t v = vreinterpretq_s8_u8(x.a); int16s y = { vmovl_s8(vget_low_s8(v)), vmovl_high_s8(v) }; return y; }
 INLINE int16s CALL(pairs)(uint64_t bytes) { int16x8_t w = vmovl_s8(vcreate_s8(bytes)); int16s x = { vzip1q_s16(w, w), vzip2q_s16(w, w) }; return x; }
 INLINE int32s CALL(none)(void) { return vdupq_n_s32(0); }
@@ -1081,7 +1021,6 @@ INLINE int32s CALL(dot_words)(int32s acc, int16s x, int16s y)
 INLINE int32s CALL(mul_words)(int16s x, int16s y) { return CALL(dot_words)(CALL(none)(), x, y); }
 INLINE int16s CALL(times)(int16s x, int32_t n) { int16s y = { vmulq_n_s16(x.a, (int16_t)n), vmulq_n_s16(x.b, (int16_t)n) }; return y; }
 INLINE int32s CALL(less)(int32s a, int32s b) { return vsubq_s32(a, b); }
-INLINE int32_t CALL(sum1)(int32s x) { return vaddvq_s32(x); }
 INLINE int32x4_t CALL(sums4)(int32s a, int32s b, int32s c, int32s d) { return vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d)); }
 INLINE int16_t CALL(sum_bytes)(const int8_t *p) { return vaddlvq_s8(vld1q_s8(p)); }
 
@@ -1153,7 +1092,6 @@ INLINE float CALL(fold)(lanes x)
     b = _mm_add_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
 }
-INLINE __m256i CALL(dot_words)(__m256i acc, __m256i a, __m256i b) { return _mm256_dpwssd_epi32(acc, a, b); }
 enum { CALL(FOLDS) = 16, CALL(VECTORS) = 4 };
 INLINE void CALL(folds)(const lanes *x, float *y) /* each step adds what is 8, 4, 2, 1 apart and halves the number of vectors */
 {
@@ -1236,7 +1174,6 @@ INLINE float CALL(most)(lanes x)
     b = _mm_max_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
 }
-INLINE __m256i CALL(dot_words)(__m256i acc, __m256i a, __m256i b) { return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)); } /* AVX-VNNI's instruction makes chains slower: Q4_K by a third */
 enum { CALL(FOLDS) = 4, CALL(VECTORS) = 1 };
 INLINE void CALL(folds)(const lanes *x, float *y) /* each step adds what is 8, 4, 2, 1 apart */
 {
@@ -1358,23 +1295,11 @@ INLINE flips CALL(flip_bits)(uint32_t bits) { return _mm256_or_si256(CALL(code_b
 INLINE codes CALL(code_flip)(codes x, flips f) { return _mm256_sign_epi8(x, f); }
 #endif
 
-INLINE int16s CALL(words)(const void *p) { return LOAD256(p); }
-INLINE int16s CALL(widen)(const int8_t *p) { return _mm256_cvtepi8_epi16(LOAD128(p)); }
 INLINE int16s CALL(widen_codes)(codes x) { return _mm256_cvtepi8_epi16(_mm256_castsi256_si128(x)); }
 INLINE int16s CALL(pairs)(uint64_t bytes)
 {
     __m128i w = _mm_cvtepi8_epi16(_mm_cvtsi64_si128((int64_t)bytes));
     return _mm256_set_m128i(_mm_unpackhi_epi16(w, w), _mm_unpacklo_epi16(w, w));
-}
-INLINE int32s CALL(none)(void) { return _mm256_setzero_si256(); }
-INLINE int32s CALL(mul_words)(int16s a, int16s b) { return _mm256_madd_epi16(a, b); }
-INLINE int16s CALL(times)(int16s a, int32_t n) { return _mm256_mullo_epi16(a, _mm256_set1_epi16((int16_t)n)); }
-INLINE int32s CALL(less)(int32s a, int32s b) { return _mm256_sub_epi32(a, b); }
-INLINE int32_t CALL(sum1)(int32s x)
-{
-    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
-    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
-    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
 }
 /* Sums of the four first halves, then of the second ones. */
 INLINE __m256i CALL(halves4)(int32s a, int32s b, int32s c, int32s d) { return _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d)); }
@@ -1388,21 +1313,30 @@ INLINE int16s CALL(mul_codes)(codes x, codes y, int is_signed) /* sixteen sums o
 {
     return is_signed ? _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8(y, x)) : _mm256_maddubs_epi16(x, y);
 }
-INLINE int32s CALL(dot_codes)(codes x, codes y, int is_signed) { return _mm256_madd_epi16(CALL(mul_codes)(x, y, is_signed), _mm256_set1_epi16(1)); }
-INLINE int32s CALL(dot_halves)(codes x, codes y, int is_signed) { return CALL(dot_codes)(x, y, is_signed); }
 
 typedef __m128 four;
 typedef __m256 eight;
-INLINE four CALL(all4)(float x) { return _mm_set1_ps(x); }
-INLINE four CALL(load4)(const float *p) { return _mm_loadu_ps(p); }
-INLINE void CALL(store4)(float *p, four x) { _mm_storeu_ps(p, x); }
-INLINE four CALL(mul4)(four x, four y) { return _mm_mul_ps(x, y); }
-INLINE four CALL(fma4)(four x, four y, four z) { return _mm_fmadd_ps(x, y, z); }
 INLINE four CALL(sum4)(int32s a, int32s b, int32s c, int32s d)
 {
     __m256i x = CALL(halves4)(a, b, c, d);
     return _mm_cvtepi32_ps(_mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1)));
 }
+INLINE float CALL(half1)(const uint8_t *p) { return _cvtsh_ss(smolq_u16_at(p)); }
+
+#  if !defined(SMOLQ__CPU_AVX512) /* whose decode kernels are made of dwords */
+INLINE int16s CALL(words)(const void *p) { return LOAD256(p); }
+INLINE int32s CALL(none)(void) { return _mm256_setzero_si256(); }
+INLINE int32s CALL(dot_words)(int32s acc, int16s a, int16s b) { return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)); } /* AVX-VNNI's instruction makes chains slower: Q4_K by a third */
+INLINE int32s CALL(mul_words)(int16s a, int16s b) { return _mm256_madd_epi16(a, b); }
+INLINE int16s CALL(times)(int16s a, int32_t n) { return _mm256_mullo_epi16(a, _mm256_set1_epi16((int16_t)n)); }
+INLINE int32s CALL(less)(int32s a, int32s b) { return _mm256_sub_epi32(a, b); }
+INLINE int32s CALL(dot_codes)(codes x, codes y, int is_signed) { return _mm256_madd_epi16(CALL(mul_codes)(x, y, is_signed), _mm256_set1_epi16(1)); }
+INLINE int32s CALL(dot_halves)(codes x, codes y, int is_signed) { return CALL(dot_codes)(x, y, is_signed); }
+INLINE four CALL(all4)(float x) { return _mm_set1_ps(x); }
+INLINE four CALL(load4)(const float *p) { return _mm_loadu_ps(p); }
+INLINE void CALL(store4)(float *p, four x) { _mm_storeu_ps(p, x); }
+INLINE four CALL(mul4)(four x, four y) { return _mm_mul_ps(x, y); }
+INLINE four CALL(fma4)(four x, four y, four z) { return _mm_fmadd_ps(x, y, z); }
 INLINE eight CALL(all8)(float x) { return _mm256_set1_ps(x); }
 INLINE eight CALL(load8)(const float *p) { return _mm256_loadu_ps(p); }
 INLINE void  CALL(store8)(float *p, eight x) { _mm256_storeu_ps(p, x); }
@@ -1420,7 +1354,7 @@ INLINE eight CALL(halves8)(const int32s *s, eight *second)
     *second = _mm256_cvtepi32_ps(_mm256_permute2x128_si256(low, high, 0x31));
     return _mm256_cvtepi32_ps(_mm256_permute2x128_si256(low, high, 0x20));
 }
-INLINE float CALL(half1)(const uint8_t *p) { return _cvtsh_ss(smolq_u16_at(p)); }
+#  endif
 #endif
 
 /* n <= 16 floats, +0 behind them */
@@ -2898,58 +2832,49 @@ INLINE lanes CALL(joined)(const smolq_op_part *part, lanes v, lanes out) /* the 
     return part->add != 0 ? CALL(fma)(CALL(all)(part->add), v, out) : v;
 }
 
-/* n <= 16 rows, `apart` from each other. */
-INLINE void CALL(put_apart)(const smolq_op_part *part, float *out, int32_t row, int32_t apart, const float *y, int32_t n)
-{
-    float v[16] = { 0 }, old[16] = { 0 };
-    const float *bias = part->bias;
-    int32_t r;
-    if (!part->gate) {
-        for (r = 0; r < n; r++, row += apart) {
-            float x = bias ? y[r] + bias[row] : y[r];
-            out[row] = part->add != 0 ? CALL(fma1)(part->add, x, out[row]) : x;
-        }
-        return;
-    }
-    for (r = 0; r < n; r++) {
-        v[r] = bias ? y[r] + bias[row + r * apart] : y[r];
-        old[r] = out[row + r * apart];
-    }
-    CALL(store)(v, CALL(joined)(part, CALL(load)(v), CALL(load)(old)));
-    for (r = 0; r < n; r++) out[row + r * apart] = v[r];
-}
-
-/* Sixteen rows, or n that are left. */
+/* n <= 16 rows. */
 INLINE void CALL(put_rows)(const smolq_op_part *part, float *out, int32_t row, const float *y, int32_t n)
 {
-    lanes v = CALL(load)(y);
-    if (n < 16) {
-        CALL(put_apart)(part, out, row, 1, y, n);
-        return;
-    }
-    if (part->bias) v = CALL(add)(v, CALL(load)(part->bias + row));
-    CALL(store)(out + row, CALL(joined)(part, v, CALL(load)(out + row)));
+    lanes v = n < 16 ? CALL(load_some)(y, n) : CALL(load)(y), old = CALL(zero)();
+    out += row;
+    if (part->bias) v = CALL(add)(v, n < 16 ? CALL(load_some)(part->bias + row, n) : CALL(load)(part->bias + row));
+    if (part->gate || part->add != 0) old = n < 16 ? CALL(load_some)(out, n) : CALL(load)(out);
+    v = CALL(joined)(part, v, old);
+    if (n < 16) CALL(store_some)(out, v, n);
+    else CALL(store)(out, v);
 }
 
-/* Rows [begin, end) of a part for up to SMOLQ__CPU_FEW tokens. */
+/* Rows [begin, end) of a part for up to SMOLQ__CPU_FEW tokens: several streams of neighboring rows, far apart from each other.  Of each stream sixteen results are kept
+ * and put where they belong together. */
 static void CALL(few)(const smolq_run *run, const smolq_op_part *part, int32_t first_token, int32_t n_x, int32_t begin, int32_t end)
 {
     const smolq__type *type = smolq__type_of(part->w->type);
-    int32_t side = CALL(side_by_side)(type), m = (end - begin) / side, i, r, t;
+    int32_t side = CALL(side_by_side)(type), m = (end - begin) / side, first, n, i, r, t;
     const uint8_t *x[SMOLQ__CPU_FEW], *w[8];
-    float y[SMOLQ__CPU_FEW][8];
-    for (t = 0; t < n_x; t++) x[t] = smolq_row(run, part->in, first_token + t);
-    for (i = 0; i < m || begin + m * side + (i - m) * side < end; i++) {
-        int32_t apart = i < m ? m : 1, row = i < m ? begin + i : begin + m * side + (i - m) * side; /* far apart; the few left over side by side */
-        for (r = 0; r < side; r++) {
-            int32_t at = row + r * apart;
-            w[r] = part->w->data + (uint64_t)(at < end ? at : end - 1) * part->w->row_bytes;
-        }
-        if (n_x == 1) CALL(rows_1)(type, w, part->w->n_cols, x, y);
-        else CALL(rows_few)(type, w, part->w->n_cols, x, n_x, y);
-        for (r = side; row + (r - 1) * apart >= end;) r--;
-        for (t = 0; t < n_x; t++) CALL(put_apart)(part, (float *)(void *)smolq_row(run, part->out, first_token + t), row, apart, y[t], r);
+    float y[SMOLQ__CPU_FEW][8], kept[SMOLQ__CPU_FEW][8][16], *out[SMOLQ__CPU_FEW];
+    for (t = 0; t < n_x; t++) {
+        x[t] = smolq_row(run, part->in, first_token + t);
+        out[t] = (float *)(void *)smolq_row(run, part->out, first_token + t);
     }
+    for (r = 0; r < side; r++) w[r] = part->w->data + (uint64_t)(begin + r * m) * part->w->row_bytes;
+    for (first = 0; first < m; first += n) {
+        n = m - first < 16 ? m - first : 16;
+        for (i = 0; i < n; i++) {
+            if (n_x == 1) CALL(rows_1)(type, w, part->w->n_cols, x, y);
+            else CALL(rows_few)(type, w, part->w->n_cols, x, n_x, y);
+            for (r = 0; r < side; r++) w[r] += part->w->row_bytes;
+            for (t = 0; t < n_x; t++)
+                for (r = 0; r < side; r++) kept[t][r][i] = y[t][r];
+        }
+        for (t = 0; t < n_x; t++)
+            for (r = 0; r < side; r++) CALL(put_rows)(part, out[t], begin + r * m + first, kept[t][r], n);
+    }
+    begin += m * side; /* the few that are left over, the last one again and again behind them */
+    if (begin == end) return;
+    for (r = 0; r < side; r++) w[r] = part->w->data + (uint64_t)(begin + r < end ? begin + r : end - 1) * part->w->row_bytes;
+    if (n_x == 1) CALL(rows_1)(type, w, part->w->n_cols, x, y);
+    else CALL(rows_few)(type, w, part->w->n_cols, x, n_x, y);
+    for (t = 0; t < n_x; t++) CALL(put_rows)(part, out[t], begin, y[t], end - begin);
 }
 
 /* ---- products over panels, many tokens ---- */
@@ -2973,7 +2898,7 @@ static void CALL(many_floats)(const smolq_run *run, const smolq_op_part *part, i
         for (r = 0; r < n_rows; r += 4) {
             for (i = 0; i < 4; i++) w[i] = part->w->data + (uint64_t)(row + (r + i < n_rows ? r + i : n_rows - 1)) * part->w->row_bytes;
             CALL(rows_few)(type, w, part->w->n_cols, x, n_x, y);
-            for (i = 0; i < n_x; i++) CALL(put_apart)(part, (float *)(void *)smolq_row(run, part->out, t + i), row + r, 1, y[i], n_rows - r < 4 ? n_rows - r : 4);
+            for (i = 0; i < n_x; i++) CALL(put_rows)(part, (float *)(void *)smolq_row(run, part->out, t + i), row + r, y[i], n_rows - r < 4 ? n_rows - r : 4);
         }
     }
 }
@@ -3276,7 +3201,6 @@ typedef struct CALL(sixteen) {
 #if defined(SMOLQ__CPU_AVX512)
 typedef __m512i dwords;
 #define DWORDS(x) _mm512_set1_epi32((int32_t)(x))
-INLINE dwords CALL(each_load)(const void *p) { return _mm512_loadu_si512(p); }
 INLINE void   CALL(each_store)(void *p, dwords x) { _mm512_storeu_si512(p, x); }
 INLINE dwords CALL(each_and)(dwords x, dwords y) { return _mm512_and_si512(x, y); }
 INLINE dwords CALL(each_or)(dwords x, dwords y) { return _mm512_or_si512(x, y); }
@@ -3292,7 +3216,6 @@ typedef struct dwords { __m256i a, b; } dwords;
 INLINE dwords CALL(eights)(__m256i a, __m256i b) { dwords x; x.a = a; x.b = b; return x; }
 INLINE dwords CALL(each_all)(int32_t x) { return CALL(eights)(_mm256_set1_epi32(x), _mm256_set1_epi32(x)); }
 #define DWORDS(x) CALL(each_all)((int32_t)(x))
-INLINE dwords CALL(each_load)(const void *p) { return CALL(eights)(LOAD256(p), LOAD256((const uint8_t *)p + 32)); }
 INLINE void   CALL(each_store)(void *p, dwords x) { STORE256(p, x.a); STORE256((uint8_t *)p + 32, x.b); }
 INLINE dwords CALL(each_and)(dwords x, dwords y) { return CALL(eights)(_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)); }
 INLINE dwords CALL(each_or)(dwords x, dwords y) { return CALL(eights)(_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)); }
@@ -4936,4 +4859,13 @@ static void CALL(share)(const smolq__cpu_job *job, int32_t index)
 #undef codes
 #undef lanes
 #undef INLINE
+
+#if defined(SMOLQ__CPU_TARGET) && defined(__clang__)
+#  pragma clang attribute pop
+#elif defined(SMOLQ__CPU_TARGET) && defined(__GNUC__)
+#  pragma GCC pop_options
+#  pragma GCC diagnostic pop
+#endif
+#undef SMOLQ__CPU_TARGET
+#undef SMOLQ__CPU_SUFFIX
 #endif

@@ -170,15 +170,11 @@ static inline const smolq_backend *find_backend(const char *name)
 
 static inline smolq_model *open_model(engine *e)
 {
-    static const char *const isas[] = { "ref", "avx2", "avxvnni", "avx512", "amx", "neon", "neon-base", "neon-dotprod", "neon-i8mm" };
     smolq_device_options device_options = { 0 };
     smolq_open_options options = { 0 };
     smolq_model *model;
     smolq_error err;
-    size_t i;
     if (!e->model) die("no model: say -m MODEL");
-    for (i = 0; e->isa && i < sizeof isas / sizeof *isas && strcmp(e->isa, isas[i]); i++) {}
-    if (i == sizeof isas / sizeof *isas) die("unknown isa %s; there are ref, avx2, avxvnni, avx512, amx, neon and neon-base, -dotprod, -i8mm", e->isa);
     device_options.n_threads = e->n_threads;
     device_options.isa = e->isa;
     check(smolq_device_open(find_backend(e->backend), &device_options, &e->device, &err), &err);

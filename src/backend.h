@@ -166,7 +166,7 @@ typedef struct smolq_backend_memory {
     uint64_t     (*available)(void *state);                                              /* bytes of device memory that are free now */
     smolq_result (*alloc)(void *state, uint64_t bytes, uint8_t **p, smolq_error *err);   /* aligned to 256; not cleared */
     void         (*free)(void *state, uint8_t *p);
-    smolq_result (*copy)(void *state, uint8_t *to, const uint8_t *from, uint64_t bytes, smolq_error *err); /* between any two memories; done when it returns */
+    smolq_result (*copy)(void *state, uint8_t *to, const uint8_t *from, uint64_t bytes, smolq_error *err); /* between any two memories, 0 bytes too; done when it returns */
 } smolq_backend_memory;
 
 /* The functions of a backend.  A companion file fills one in; version and sizes let smolq.h refuse one of another release. */

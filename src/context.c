@@ -97,6 +97,47 @@ static smolq_result smolq__context_device_block(const smolq_model *model, const 
     return result;
 }
 
+/* What an evaluation hands to each stage, but for the batch itself. */
+static void smolq__context_runs(smolq_context *context, const smolq__layout *layout, uint8_t *const *base)
+{
+    const smolq_model *model = context->model;
+    int32_t s, i;
+    for (s = 0; s < model->stages.n; s++) {
+        smolq_run *run = &context->run[s];
+        int32_t side = smolq__side(&model->stages, s);
+        run->program = &model->program;
+        run->token = context->token;
+        run->position = context->position;
+        run->kv = (const smolq_kv_layer *const *)context->row_kv;
+        run->out_row = context->out_row;
+        run->logits = context->row_logits;
+        for (i = 0; i < SMOLQ_BUF_COUNT; i++) run->buffer[i] = base[smolq_is_host_buffer(i) ? SMOLQ__ON_HOST : side] + layout->stage[s].buffer[i];
+        run->scratch = base[side] + layout->stage[s].scratch;
+        run->loaded = model->stages.at[s].loaded;
+    }
+}
+
+/* Keys and values of each layer, where its stage computes. */
+static void smolq__context_cache(smolq_context *context, const smolq__layout *layout, uint8_t *const *base)
+{
+    const smolq_model *model = context->model;
+    uint64_t at[SMOLQ__MAX_STAGES];
+    int32_t s, i;
+    for (s = 0; s < SMOLQ__MAX_STAGES; s++) at[s] = layout->stage[s].cache;
+    for (i = 0; i < model->arch.hp.n_layer; i++) {
+        smolq_kv_layer *kv = &context->kv[i];
+        uint64_t bytes;
+        s = smolq__stage_of_layer(&model->stages, i);
+        kv->n_cells = smolq__layer_cells(layout, &model->arch.layers[i]);
+        bytes = (uint64_t)model->arch.layers[i].n_head_kv * (uint64_t)kv->n_cells * layout->head_row_bytes;
+        kv->k = base[smolq__side(&model->stages, s)] + at[s];
+        kv->v = kv->k + bytes;
+        kv->type = layout->kv_type;
+        kv->head_row_bytes = layout->head_row_bytes;
+        at[s] += 2 * bytes;
+    }
+}
+
 SMOLQ_API smolq_result smolq_context_open(smolq_model *model, const smolq_context_options *options, smolq_context **context, smolq_error *err)
 {
     smolq_context_options mine;
@@ -104,24 +145,24 @@ SMOLQ_API smolq_result smolq_context_open(smolq_model *model, const smolq_contex
     smolq__heap heap;
     smolq_context *opened;
     smolq_result result;
-    uint8_t *base[2] = { NULL, NULL }, *cache[SMOLQ__MAX_STAGES]; /* host, device */
-    int32_t i, s;
+    uint8_t *host, *base[2] = { NULL, NULL }; /* SMOLQ__ON_HOST, SMOLQ__ON_DEVICE */
     if (!model || !context) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_context_open: model or context is NULL");
     smolq__options(&mine, sizeof mine, options, sizeof mine);
     result = smolq__context_layout(&model->arch, &model->program, &model->stages, &mine, &layout, err);
     if (result) return result;
     smolq__heap_init(&heap, mine.allocator.alloc ? &mine.allocator : &model->heap.allocator, mine.max_bytes);
     heap.used = layout.end[SMOLQ__ON_DEVICE]; /* counts against max_bytes */
-    base[SMOLQ__ON_HOST] = (uint8_t *)smolq__alloc_raw(&heap, layout.end[SMOLQ__ON_HOST]);
-    if (!base[SMOLQ__ON_HOST]) return smolq__fail_memory(&heap, err, "the context (a smaller n_ctx or n_batch or another kv_type needs less)");
+    host = (uint8_t *)smolq__alloc_raw(&heap, layout.end[SMOLQ__ON_HOST]);
+    if (!host) return smolq__fail_memory(&heap, err, "the context (a smaller n_ctx or n_batch or another kv_type needs less)");
     result = smolq__context_device_block(model, &layout, &base[SMOLQ__ON_DEVICE], err);
     if (result) {
         smolq__heap_close(&heap);
         return result;
     }
-    base[SMOLQ__ON_HOST] += (64 - (uintptr_t)base[SMOLQ__ON_HOST] % 64) % 64;
-    memset(base[SMOLQ__ON_HOST], 0, (size_t)layout.rows); /* not the activations and the cache: every byte of them is written before it is read */
-    opened = (smolq_context *)(void *)(base[SMOLQ__ON_HOST] + layout.context);
+    host += (64 - (uintptr_t)host % 64) % 64;
+    base[SMOLQ__ON_HOST] = host;
+    memset(host, 0, (size_t)layout.rows); /* not the activations and the cache: every byte of them is written before it is read */
+    opened = (smolq_context *)(void *)(host + layout.context);
     opened->heap = heap;
     opened->model = model;
     opened->n_ctx = layout.n_ctx;
@@ -131,41 +172,17 @@ SMOLQ_API smolq_result smolq_context_open(smolq_model *model, const smolq_contex
     opened->ring = layout.ring;
     opened->ropes[0] = &model->ropes[layout.n_ctx > model->arch.hp.n_ctx_orig ? SMOLQ__ROPE_LONG_CONTEXT : SMOLQ__ROPE_SHORT_CONTEXT];
     opened->ropes[1] = &model->ropes[SMOLQ__ROPE_LOCAL];
-    opened->ids = (int32_t *)(void *)(base[SMOLQ__ON_HOST] + layout.ids);
-    opened->kv = (smolq_kv_layer *)(void *)(base[SMOLQ__ON_HOST] + layout.kv);
-    opened->logits = (float *)(void *)(base[SMOLQ__ON_HOST] + layout.logits);
+    opened->ids = (int32_t *)(void *)(host + layout.ids);
+    opened->kv = (smolq_kv_layer *)(void *)(host + layout.kv);
+    opened->logits = (float *)(void *)(host + layout.logits);
     opened->device_block = base[SMOLQ__ON_DEVICE];
-    opened->token = (int32_t *)(void *)(base[SMOLQ__ON_HOST] + layout.token);
-    opened->position = (int32_t *)(void *)(base[SMOLQ__ON_HOST] + layout.position);
-    opened->out_row = (int32_t *)(void *)(base[SMOLQ__ON_HOST] + layout.out_row);
-    opened->row_kv = (const smolq_kv_layer **)(void *)(base[SMOLQ__ON_HOST] + layout.row_kv);
-    opened->row_logits = (float **)(void *)(base[SMOLQ__ON_HOST] + layout.row_logits);
-    for (s = 0; s < model->stages.n; s++) {
-        smolq_run *run = &opened->run[s];
-        int32_t side = smolq__side(&model->stages, s);
-        run->program = &model->program;
-        run->token = opened->token;
-        run->position = opened->position;
-        run->kv = (const smolq_kv_layer *const *)opened->row_kv;
-        run->out_row = opened->out_row;
-        run->logits = opened->row_logits;
-        for (i = 0; i < SMOLQ_BUF_COUNT; i++) run->buffer[i] = base[smolq_is_host_buffer(i) ? SMOLQ__ON_HOST : side] + layout.stage[s].buffer[i];
-        run->scratch = base[side] + layout.stage[s].scratch;
-        run->loaded = model->stages.at[s].loaded;
-        cache[s] = base[side] + layout.stage[s].cache;
-    }
-    for (i = 0; i < model->arch.hp.n_layer; i++) {
-        smolq_kv_layer *kv = &opened->kv[i];
-        uint64_t bytes;
-        s = smolq__stage_of_layer(&model->stages, i);
-        kv->n_cells = smolq__layer_cells(&layout, &model->arch.layers[i]);
-        bytes = (uint64_t)model->arch.layers[i].n_head_kv * (uint64_t)kv->n_cells * layout.head_row_bytes;
-        kv->k = cache[s];
-        kv->v = cache[s] + bytes;
-        kv->type = layout.kv_type;
-        kv->head_row_bytes = layout.head_row_bytes;
-        cache[s] += 2 * bytes;
-    }
+    opened->token = (int32_t *)(void *)(host + layout.token);
+    opened->position = (int32_t *)(void *)(host + layout.position);
+    opened->out_row = (int32_t *)(void *)(host + layout.out_row);
+    opened->row_kv = (const smolq_kv_layer **)(void *)(host + layout.row_kv);
+    opened->row_logits = (float **)(void *)(host + layout.row_logits);
+    smolq__context_runs(opened, &layout, base);
+    smolq__context_cache(opened, &layout, base);
     *context = opened;
     return SMOLQ_OK;
 }

@@ -9,13 +9,20 @@
  * tests/test_cpu_arm.sh and tests/test_cpu_windows.sh run them in emulators. */
 #define SMOLQ_IMPLEMENTATION
 #include "smolq.h"
-#ifndef TEST_CPU_LINKED /* tests/test_cpu_arm.sh compiles it beside */
+#ifndef TEST_CPU_LINKED /* it is compiled beside */
 #  include "../smolq_cpu.c"
 #endif
 #include "bed.h"
 #include "whole.h"
 #include <pthread.h>
-#ifndef _WIN32
+#include <time.h>
+#if defined(__x86_64__) || defined(_M_X64)
+#  include <immintrin.h>
+#endif
+#ifdef _WIN32
+#  include <windows.h>
+#else
+#  include <sys/mman.h>
 #  include "far.h"
 #endif
 

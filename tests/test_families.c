@@ -8,159 +8,12 @@
 #include "test.h"
 #include "naive.h"
 #include "model_build.h"
-#include <math.h>
+#define GOLDEN "golden/logits2"
+#include "golden.h"
 
-enum { N_GOLDEN = 96, GOLDEN_VOCAB = 320, MOST_IDS = 200, MOST_VOCAB = 320 };
-
-/* ---- helpers ---- */
-
-/* All logits of ids in one call: [n][n_vocab], or NULL with the reason in *err. */
-static float *logits_of(const char *path, const smolq_source *source, int kv_type, int n_ctx, const int32_t *ids, int n, int *n_vocab, smolq_error *err)
-{
-    smolq_open_options options;
-    smolq_context_options context_options;
-    smolq_model *model = NULL;
-    smolq_context *context = NULL;
-    float *logits = NULL;
-    memset(&options, 0, sizeof options);
-    memset(&context_options, 0, sizeof context_options);
-    options.sources = source;
-    options.n_sources = source ? 1 : 0;
-    context_options.kv_type = kv_type;
-    context_options.n_ctx = n_ctx;
-    if (smolq_open(path, &options, &model, err) == SMOLQ_OK && smolq_context_open(model, &context_options, &context, err) == SMOLQ_OK) {
-        smolq_eval_item item = { context, ids, n, SMOLQ_LOGITS_ALL, NULL };
-        *n_vocab = smolq_model_info(model)->n_vocab;
-        item.logits = logits = (float *)malloc(sizeof(float) * (size_t)n * (size_t)*n_vocab);
-        if (smolq_eval(&item, 1, NULL, err) != SMOLQ_OK) {
-            free(logits);
-            logits = NULL;
-        }
-    }
-    smolq_context_close(context);
-    smolq_close(model);
-    return logits;
-}
-
-static double distance(const float *a, const double *b, size_t n) /* ||a - b|| / ||b|| */
-{
-    double difference = 0, size = 0;
-    size_t i;
-    for (i = 0; i < n; i++) {
-        difference += (a[i] - b[i]) * (a[i] - b[i]);
-        size += b[i] * b[i];
-    }
-    return sqrt(difference / size);
-}
-static double distance64(const double *a, const double *b, size_t n)
-{
-    double difference = 0, size = 0;
-    size_t i;
-    for (i = 0; i < n; i++) {
-        difference += (a[i] - b[i]) * (a[i] - b[i]);
-        size += b[i] * b[i];
-    }
-    return sqrt(difference / size);
-}
-
-/* Mean over the rows of sum p log(p / q), p from the golden logits b and q from a. */
-static double mean_kl(const float *a, const double *b, int rows, int n_vocab)
-{
-    double sum = 0;
-    int row, i;
-    for (row = 0; row < rows; row++, a += n_vocab, b += n_vocab) {
-        double best_a = a[0], best_b = b[0], total_a = 0, total_b = 0;
-        for (i = 0; i < n_vocab; i++) {
-            best_a = a[i] > best_a ? a[i] : best_a;
-            best_b = b[i] > best_b ? b[i] : best_b;
-        }
-        for (i = 0; i < n_vocab; i++) {
-            total_a += exp(a[i] - best_a);
-            total_b += exp(b[i] - best_b);
-        }
-        for (i = 0; i < n_vocab; i++) {
-            double log_a = a[i] - best_a - log(total_a), log_b = b[i] - best_b - log(total_b);
-            sum += exp(log_b) * (log_b - log_a);
-        }
-    }
-    return sum / rows;
-}
+enum { MOST_IDS = 200, MOST_VOCAB = 320 };
 
 /* ---- golden logits ---- */
-
-static int golden_ids(int32_t *ids)
-{
-    const char *path = shared_path("golden/logits2/tokens.txt");
-    FILE *file = path ? fopen(path, "r") : NULL;
-    int n = 0;
-    if (!file) return 0;
-    while (n < N_GOLDEN && fscanf(file, "%d", &ids[n]) == 1) n++;
-    fclose(file);
-    return n == N_GOLDEN;
-}
-
-static const char *golden_path(const char *name) /* of NAME.gguf */
-{
-    char path[256];
-    snprintf(path, sizeof path, "golden/logits2/%.63s", name);
-    return shared_path(path);
-}
-
-static int golden_logits(const char *name, double *logits) /* of NAME.gguf */
-{
-    char path[256];
-    const char *found;
-    unsigned char *data;
-    size_t bytes = 0, i;
-    snprintf(path, sizeof path, "golden/logits2/%.*s.logits.f32", (int)(strlen(name) - 5), name);
-    found = shared_path(path);
-    data = found ? naive_slurp(found, &bytes) : NULL;
-    for (i = 0; data && bytes == sizeof(float) * N_GOLDEN * GOLDEN_VOCAB && i < N_GOLDEN * GOLDEN_VOCAB; i++) {
-        float f;
-        memcpy(&f, data + 4 * i, 4);
-        logits[i] = f;
-    }
-    free(data);
-    return bytes == sizeof(float) * N_GOLDEN * GOLDEN_VOCAB;
-}
-
-typedef struct peer { char name[64]; double error, kl; int experts, is_float, gelu; } peer; /* a row of peer.tsv: llama.cpp on the same file */
-
-static int peers(peer *rows, int capacity)
-{
-    const char *path = shared_path("golden/logits2/peer.tsv");
-    FILE *file = path ? fopen(path, "r") : NULL;
-    char line[256];
-    int n = 0;
-    if (!file) return 0;
-    while (n < capacity && fgets(line, sizeof line, file)) {
-        peer *p = &rows[n];
-        if (sscanf(line, "%63s %lf %lf", p->name, &p->error, &p->kl) != 3) continue; /* the heading */
-        p->experts = strstr(p->name, "moe") != NULL || strstr(p->name, "gpt-oss") != NULL;
-        p->is_float = strstr(p->name, ".f16.") != NULL;
-        p->gelu = strncmp(p->name, "gemma", 5) == 0;
-        n++;
-    }
-    fclose(file);
-    return n;
-}
-
-/* The golden file through smolq: relative error and KL against the golden logits. */
-static int judge_golden(const char *name, int kv_type, double *error, double *kl, smolq_error *err)
-{
-    static double golden[N_GOLDEN * GOLDEN_VOCAB];
-    int32_t ids[N_GOLDEN];
-    int n_vocab = 0;
-    float *logits;
-    snprintf(err->text, sizeof err->text, "the golden data is incomplete");
-    if (!golden_path(name) || !golden_ids(ids) || !golden_logits(name, golden)) return 0;
-    logits = logits_of(golden_path(name), NULL, kv_type, N_GOLDEN, ids, N_GOLDEN, &n_vocab, err);
-    if (!logits) return 0;
-    *error = n_vocab == GOLDEN_VOCAB ? distance(logits, golden, N_GOLDEN * GOLDEN_VOCAB) : 1e9;
-    *kl = n_vocab == GOLDEN_VOCAB ? mean_kl(logits, golden, N_GOLDEN, GOLDEN_VOCAB) : 1e9;
-    free(logits);
-    return 1;
-}
 
 /* The golden logits of gemma2 and gemma3 are not sharp: the program that made them looks GELU up in a table of f16 (ggml's GGML_GELU_FP16), with
  * argument and value rounded to 11 bits.  The naive pass with that table shows it: from about 3e-4 away it comes within 2e-4 of golden (what is left are
@@ -208,31 +61,6 @@ static void naive_agrees_with_golden(void)
         with_table = distance64(own, golden, N_GOLDEN * GOLDEN_VOCAB);
         if (getenv("SMOLQ_VERBOSE")) printf("     %-24s %.2e with a table for GELU\n", rows[i].name, with_table);
         CHECK(with_table < 2e-4 && with_table < 0.5 * error, "%s: the naive pass with GELU from a table is %g away, without %g", rows[i].name, with_table, error);
-    }
-}
-
-static void naive_agrees_on_golden_files(void)
-{
-    static double naive[N_GOLDEN * GOLDEN_VOCAB];
-    peer rows[64];
-    int32_t ids[N_GOLDEN];
-    int n = peers(rows, 64), i, n_vocab = 0;
-    if (!n) SKIP("no golden data");
-    REQUIRE(golden_ids(ids), "tokens.txt");
-    for (i = 0; i < n; i++) {
-        const char *why;
-        smolq_error err;
-        float *logits;
-        double error;
-        if (!rows[i].is_float) continue;
-        why = golden_path(rows[i].name) ? naive_logits(golden_path(rows[i].name), ids, N_GOLDEN, naive) : "missing";
-        REQUIRE(!why, "%s: %s", rows[i].name, why);
-        logits = logits_of(golden_path(rows[i].name), NULL, SMOLQ_KV_F32, N_GOLDEN, ids, N_GOLDEN, &n_vocab, &err);
-        REQUIRE(logits && n_vocab == GOLDEN_VOCAB, "%s: %s", rows[i].name, err.text);
-        error = distance(logits, naive, N_GOLDEN * GOLDEN_VOCAB);
-        free(logits);
-        if (getenv("SMOLQ_VERBOSE")) printf("     %-24s %.2e\n", rows[i].name, error);
-        CHECK(error <= 1e-5, "%s: relative error %g, allowed 1e-5", rows[i].name, error);
     }
 }
 

@@ -5,173 +5,28 @@
 #include "test.h"
 #include "naive.h"
 #include "model_build.h"
-#include <math.h>
-
-enum { N_GOLDEN = 96, GOLDEN_VOCAB = 320 };
-
-/* ---- helpers ---- */
-
-/* All logits of ids in one call: [n][n_vocab], or NULL with the reason in *err. */
-static float *logits_of(const char *path, const smolq_source *source, int kv_type, const int32_t *ids, int n, int *n_vocab, smolq_error *err)
-{
-    smolq_open_options options;
-    smolq_context_options context_options;
-    smolq_model *model = NULL;
-    smolq_context *context = NULL;
-    smolq_eval_item item;
-    float *logits = NULL;
-    memset(&options, 0, sizeof options);
-    memset(&context_options, 0, sizeof context_options);
-    memset(&item, 0, sizeof item);
-    options.sources = source;
-    options.n_sources = source ? 1 : 0;
-    context_options.kv_type = kv_type;
-    context_options.n_ctx = n;
-    if (smolq_open(path, &options, &model, err) == SMOLQ_OK && smolq_context_open(model, &context_options, &context, err) == SMOLQ_OK) {
-        *n_vocab = smolq_model_info(model)->n_vocab;
-        logits = (float *)malloc(sizeof(float) * (size_t)n * (size_t)*n_vocab);
-        item.context = context;
-        item.tokens = ids;
-        item.n_tokens = n;
-        item.want = SMOLQ_LOGITS_ALL;
-        item.logits = logits;
-        if (smolq_eval(&item, 1, NULL, err) != SMOLQ_OK) {
-            free(logits);
-            logits = NULL;
-        }
-    }
-    smolq_context_close(context);
-    smolq_close(model);
-    return logits;
-}
-
-static double distance(const float *a, const double *b, size_t n) /* ||a - b|| / ||b|| */
-{
-    double difference = 0, size = 0;
-    size_t i;
-    for (i = 0; i < n; i++) {
-        difference += (a[i] - b[i]) * (a[i] - b[i]);
-        size += b[i] * b[i];
-    }
-    return sqrt(difference / size);
-}
-
-static double log_sum_exp(const double *x, int n)
-{
-    double best = x[0], sum = 0;
-    int i;
-    for (i = 1; i < n; i++) if (x[i] > best) best = x[i];
-    for (i = 0; i < n; i++) sum += exp(x[i] - best);
-    return best + log(sum);
-}
-
-/* Mean over the rows of sum p log(p / q), p from the golden logits b and q from a. */
-static double mean_kl(const float *a, const double *b, int rows, int n_vocab)
-{
-    double sum = 0, *q = (double *)malloc(sizeof(double) * (size_t)n_vocab);
-    int row, i;
-    for (row = 0; row < rows; row++, a += n_vocab, b += n_vocab) {
-        double za, zb = log_sum_exp(b, n_vocab);
-        for (i = 0; i < n_vocab; i++) q[i] = a[i];
-        za = log_sum_exp(q, n_vocab);
-        for (i = 0; i < n_vocab; i++) sum += exp(b[i] - zb) * ((b[i] - zb) - (q[i] - za));
-    }
-    free(q);
-    return sum / rows;
-}
-
-static int golden_ids(int32_t *ids)
-{
-    const char *path = shared_path("golden/logits/tokens.txt");
-    FILE *file = path ? fopen(path, "r") : NULL;
-    int n = 0;
-    if (!file) return 0;
-    while (n < N_GOLDEN && fscanf(file, "%d", &ids[n]) == 1) n++;
-    fclose(file);
-    return n == N_GOLDEN;
-}
-
-static int golden_logits(const char *name, double *logits) /* of NAME.gguf */
-{
-    char path[256];
-    const char *found;
-    unsigned char *data;
-    size_t bytes = 0, i;
-    snprintf(path, sizeof path, "golden/logits/%.*s.logits.f32", (int)(strlen(name) - 5), name);
-    found = shared_path(path);
-    data = found ? naive_slurp(found, &bytes) : NULL;
-    if (data && bytes == sizeof(float) * N_GOLDEN * GOLDEN_VOCAB)
-        for (i = 0; i < N_GOLDEN * GOLDEN_VOCAB; i++) {
-            float f;
-            memcpy(&f, data + 4 * i, 4);
-            logits[i] = f;
-        }
-    else bytes = 0;
-    free(data);
-    return bytes != 0;
-}
-
-typedef struct peer { char name[64]; double error, kl; int experts, is_f16, is_float; } peer; /* a row of peer.tsv: llama.cpp on the same file */
-
-static int peers(peer *rows, int capacity)
-{
-    const char *path = shared_path("golden/logits/peer.tsv");
-    FILE *file = path ? fopen(path, "r") : NULL;
-    char line[256];
-    int n = 0;
-    if (!file) return 0;
-    while (n < capacity && fgets(line, sizeof line, file)) {
-        peer *p = &rows[n];
-        if (sscanf(line, "%63s %lf %lf", p->name, &p->error, &p->kl) != 3) continue; /* the heading */
-        p->experts = strstr(p->name, "moe") != NULL;
-        p->is_f16 = strstr(p->name, ".f16.") != NULL;
-        p->is_float = p->is_f16 || strstr(p->name, ".BF16.") != NULL;
-        n++;
-    }
-    fclose(file);
-    return n;
-}
-
-/* The golden file through smolq: relative error and KL against the golden logits. */
-static int judge_golden(const char *name, int kv_type, double *error, double *kl, smolq_error *err)
-{
-    static double golden[N_GOLDEN * GOLDEN_VOCAB];
-    int32_t ids[N_GOLDEN];
-    char path[256];
-    int n_vocab = 0;
-    float *logits;
-    snprintf(path, sizeof path, "golden/logits/%s", name);
-    snprintf(err->text, sizeof err->text, "the golden data is incomplete");
-    if (!shared_path(path) || !golden_ids(ids) || !golden_logits(name, golden)) return 0;
-    logits = logits_of(shared_path(path), NULL, kv_type, ids, N_GOLDEN, &n_vocab, err);
-    if (!logits) return 0;
-    *error = n_vocab == GOLDEN_VOCAB ? distance(logits, golden, N_GOLDEN * GOLDEN_VOCAB) : 1e9;
-    *kl = n_vocab == GOLDEN_VOCAB ? mean_kl(logits, golden, N_GOLDEN, GOLDEN_VOCAB) : 1e9;
-    free(logits);
-    return 1;
-}
+#define GOLDEN "golden/logits"
+#include "golden.h"
 
 /* ---- golden logits ---- */
 
 static void naive_agrees_with_golden(void)
 {
     static double golden[N_GOLDEN * GOLDEN_VOCAB], own[N_GOLDEN * GOLDEN_VOCAB];
-    static float rounded[N_GOLDEN * GOLDEN_VOCAB];
     peer rows[64];
     int32_t ids[N_GOLDEN];
-    int n = peers(rows, 64), i, k;
+    int n = peers(rows, 64), i;
     if (!n) SKIP("no golden data");
     REQUIRE(golden_ids(ids), "tokens.txt");
     for (i = 0; i < n; i++) {
-        char path[256];
         const char *why;
+        double error;
         if (!rows[i].is_float) continue;
-        snprintf(path, sizeof path, "golden/logits/%.63s", rows[i].name);
-        REQUIRE(golden_logits(rows[i].name, golden), "%s: no logits", rows[i].name);
-        why = naive_logits(shared_path(path), ids, N_GOLDEN, own);
+        REQUIRE(golden_path(rows[i].name) && golden_logits(rows[i].name, golden), "%s: no logits", rows[i].name);
+        why = naive_logits(golden_path(rows[i].name), ids, N_GOLDEN, own);
         REQUIRE(!why, "%s: %s", rows[i].name, why);
-        for (k = 0; k < N_GOLDEN * GOLDEN_VOCAB; k++) rounded[k] = (float)own[k];
-        CHECK(distance(rounded, golden, N_GOLDEN * GOLDEN_VOCAB) < 5e-6, "%s: the naive pass is %g away", rows[i].name, distance(rounded, golden, N_GOLDEN * GOLDEN_VOCAB));
+        error = distance64(own, golden, N_GOLDEN * GOLDEN_VOCAB);
+        CHECK(error < 5e-6, "%s: the naive pass is %g away", rows[i].name, error);
     }
 }
 
@@ -297,7 +152,7 @@ static void without_nope_smollm3_fails(void)
     model_ids(ids, 64, 61, 1);
     why = naive_logits_memory(file, bytes, ids, 64, naive);
     free(file);
-    logits = logits_of(NULL, &source, SMOLQ_KV_F32, ids, 64, &n_vocab, &err);
+    logits = logits_of(NULL, &source, SMOLQ_KV_F32, 64, ids, 64, &n_vocab, &err);
     free(llama);
     REQUIRE(!why && logits && n_vocab == 61, "%s", why ? why : err.text);
     CHECK(distance(logits, naive, 64 * 61) > 1e-2, "RoPE in every layer changes the logits by %g only: the test is blind", distance(logits, naive, 64 * 61));
@@ -308,7 +163,7 @@ static void without_nope_smollm3_fails(void)
     free(file);
     source = model_source(llama, n_llama);
     REQUIRE(golden_ids(ids) && golden_logits("smollm3.f16.gguf", golden), "the golden data is incomplete");
-    logits = logits_of(NULL, &source, SMOLQ_KV_F32, ids, N_GOLDEN, &n_vocab, &err);
+    logits = logits_of(NULL, &source, SMOLQ_KV_F32, N_GOLDEN, ids, N_GOLDEN, &n_vocab, &err);
     free(llama);
     REQUIRE(logits && n_vocab == GOLDEN_VOCAB, "%s", err.text);
     CHECK(distance(logits, golden, N_GOLDEN * GOLDEN_VOCAB) > 1e-2, "golden smollm3 with RoPE in every layer is as near as %g", distance(logits, golden, N_GOLDEN * GOLDEN_VOCAB));
@@ -364,7 +219,7 @@ static void naive_agrees_on_every_family(void)
             model_ids(ids, n, spec.n_vocab ? spec.n_vocab : 61, i);
             err.text[0] = 0;
             why = naive_logits_memory(file, bytes, ids, n, naive);
-            logits = logits_of(NULL, &source, SMOLQ_KV_F32, ids, n, &n_vocab, &err);
+            logits = logits_of(NULL, &source, SMOLQ_KV_F32, n, ids, n, &n_vocab, &err);
             free(file);
             REQUIRE(!why && logits, "%s number %d: %s", spec.family, (int)i, why ? why : err.text);
             error = distance(logits, naive, (size_t)(n * n_vocab));
@@ -372,35 +227,6 @@ static void naive_agrees_on_every_family(void)
             CHECK(error <= 1e-5, "%s number %d in %s: relative error %g, allowed 1e-5", spec.family, (int)i, build_type_of(types[t])->name, error);
             if (getenv("SMOLQ_VERBOSE")) printf("     %-9s %2d %-5s %.2e\n", spec.family, (int)i, build_type_of(types[t])->name, error);
         }
-}
-
-/* Each golden F16 and BF16 file again: here the judge has float64's sharpness, not that of the f32 program that made the golden logits. */
-static void naive_agrees_on_golden_files(void)
-{
-    static double naive[N_GOLDEN * GOLDEN_VOCAB];
-    peer rows[64];
-    int32_t ids[N_GOLDEN];
-    int n = peers(rows, 64), i, n_vocab = 0;
-    if (!n) SKIP("no golden data");
-    REQUIRE(golden_ids(ids), "tokens.txt");
-    for (i = 0; i < n; i++) {
-        char name[256];
-        const char *path, *why;
-        smolq_error err;
-        float *logits;
-        double error;
-        if (!rows[i].is_float) continue;
-        snprintf(name, sizeof name, "golden/logits/%.63s", rows[i].name);
-        path = shared_path(name);
-        why = path ? naive_logits(path, ids, N_GOLDEN, naive) : "missing";
-        REQUIRE(!why, "%s: %s", rows[i].name, why);
-        logits = logits_of(path, NULL, SMOLQ_KV_F32, ids, N_GOLDEN, &n_vocab, &err);
-        REQUIRE(logits && n_vocab == GOLDEN_VOCAB, "%s: %s", rows[i].name, err.text);
-        error = distance(logits, naive, N_GOLDEN * GOLDEN_VOCAB);
-        free(logits);
-        CHECK(error <= 1e-5, "%s: relative error %g, allowed 1e-5", rows[i].name, error);
-        if (getenv("SMOLQ_VERBOSE")) printf("     %-20s %.2e\n", rows[i].name, error);
-    }
 }
 
 /* ---- trained models: a scanner for the few JSON files beside them ---- */
@@ -628,7 +454,7 @@ static void bundled_story(void)
     float *logits;
     memcpy(ids, prompt, sizeof prompt);
     memcpy(ids + 5, story, sizeof story);
-    logits = logits_of("examples/models/smolq-tales.Q4_K_M.gguf", NULL, SMOLQ_KV_DEFAULT, ids, 69, &n_vocab, &err);
+    logits = logits_of("examples/models/smolq-tales.Q4_K_M.gguf", NULL, SMOLQ_KV_DEFAULT, 69, ids, 69, &n_vocab, &err);
     REQUIRE(logits, "%s", err.text);
     for (i = 0; i < 64; i++) {
         const float *row = logits + (size_t)(i + 4) * (size_t)n_vocab;
