@@ -178,11 +178,14 @@ static void say(const char *what)
     if (isatty(fileno(stderr))) fprintf(stderr, "\r\033[K%s", what);
 }
 
-static void evaluate(smolq_context *context, const int32_t *ids, int n)
+/* Evaluates tokens and returns the likeliest one after them. */
+static int32_t evaluate(smolq_context *context, const int32_t *ids, int n)
 {
-    smolq_eval_item item = { context, ids, n, SMOLQ_LOGITS_LAST, NULL };
+    int32_t id = 0;
+    smolq_eval_item item = { context, ids, n, SMOLQ_LOGITS_SAMPLE, NULL, NULL, &id };
     smolq_error err;
     check(smolq_eval(&item, 1, NULL, &err), &err);
+    return id;
 }
 
 #include "bench_types.h"
@@ -209,14 +212,13 @@ static measure run(engine *e, int n_prompt, int n_text)
     context = open_context(model, &context_of);
     n_vocab = smolq_model_info(model)->n_vocab;
     evaluate(context, ids, 1);
-    check(smolq_sample(NULL, smolq_context_logits(context), n_vocab, &id, &err), &err);
     m.first_token_ms = now_ms() - start;
 
     say("prefill");
     for (i = 0; i < n_prompt; i++) ids[i] = (int32_t)((uint32_t)i * 7919u % (uint32_t)n_vocab); /* any tokens cost the same */
     check(smolq_context_truncate(context, 0, &err), &err);
     start = now_ms();
-    evaluate(context, ids, n_prompt);
+    id = evaluate(context, ids, n_prompt);
     m.prefill_tps = n_prompt * 1e3 / (now_ms() - start);
 
     say("decode");
@@ -236,10 +238,7 @@ static measure run(engine *e, int n_prompt, int n_text)
     for (round = 0; round < n_rounds; round++) {
         int begin = n_text * round / n_rounds, end = n_text * (round + 1) / n_rounds;
         start = now_ms();
-        for (i = begin; i < end; i++) {
-            check(smolq_sample(NULL, smolq_context_logits(context), n_vocab, &id, &err), &err);
-            evaluate(context, &id, 1);
-        }
+        for (i = begin; i < end; i++) id = evaluate(context, &id, 1);
         decodes[round] = (end - begin) * 1e3 / (now_ms() - start);
         controls[round] = control(&w, m.n_threads, best_manner);
     }

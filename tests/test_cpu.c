@@ -364,7 +364,7 @@ static void threads_that_wait(void)
         smolq_model *model = open_on(cpus[c].device, NULL, &f.source, &f.err);
         smolq_context *context = model ? open_context(model, 0, 0, &f.err) : NULL;
         int32_t ids[FEW];
-        smolq_eval_item item = { context, ids, FEW, SMOLQ_LOGITS_NONE, NULL };
+        smolq_eval_item item = { context, ids, FEW, SMOLQ_LOGITS_NONE, NULL, NULL, NULL };
         smolq_evaluation evaluation;
         visitor busy, waiting;
         memset(&busy, 0, sizeof busy);
@@ -423,7 +423,7 @@ static void slices_and_cancelling_with_threads(void)
         smolq_model *model = open_on(cpus[c].device, NULL, &f.source, &f.err);
         smolq_context *context = model ? open_context(model, 0, 0, &f.err) : NULL;
         int32_t ids[N_PROMPT + N_MORE], n_vocab, left, n_steps = 0, k = 0, n_cancelled = 0;
-        smolq_eval_item item = { context, ids, FEW, SMOLQ_LOGITS_ALL, NULL };
+        smolq_eval_item item = { context, ids, FEW, SMOLQ_LOGITS_ALL, NULL, NULL, NULL };
         smolq_evaluation evaluation;
         smolq_eval_options options;
         smolq_result result;

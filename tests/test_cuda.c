@@ -240,7 +240,7 @@ static void lose_a_device(const fixture *f, int n)
 {
     static float logits[1024]; /* stays: the shim may still copy there */
     int32_t ids[FEW];
-    smolq_eval_item item = { NULL, ids, FEW, SMOLQ_LOGITS_LAST, logits };
+    smolq_eval_item item = { NULL, ids, FEW, SMOLQ_LOGITS_LAST, logits, NULL, NULL };
     smolq_error err = { 0, "" };
     smolq_device *opened = open_device(0, &err);
     smolq_model *model = opened ? open_on(opened, NULL, &f->source, &err) : NULL;
@@ -303,7 +303,7 @@ static void several_at_once(void)
     model_ids(ids, 24, n_vocab, 3);
     for (at = 0; at < 24; at++) {
         for (i = 0; i < 4; i++) {
-            smolq_eval_item item = { context[i], ids + at, 1, SMOLQ_LOGITS_LAST, logits + (size_t)i * (size_t)n_vocab };
+            smolq_eval_item item = { context[i], ids + at, 1, SMOLQ_LOGITS_LAST, logits + (size_t)i * (size_t)n_vocab, NULL, NULL };
             CHECK(smolq_eval(&item, 1, NULL, &f.err) == SMOLQ_OK, "%s", f.err.text);
         }
         for (i = 0; i < 2; i++)
@@ -338,7 +338,7 @@ static void contexts_in_one_batch(void)
         logits[d] = (float *)malloc((size_t)n_vocab * 3 * sizeof *logits[d]);
         if (!logits[d]) abort();
         for (i = 0; i < 3; i++) {
-            smolq_eval_item item = { context[i] = open_context(model, i + 1, 0, &f.err), ids, 4 * i + 3, SMOLQ_LOGITS_LAST, logits[d] + (size_t)i * (size_t)n_vocab };
+            smolq_eval_item item = { context[i] = open_context(model, i + 1, 0, &f.err), ids, 4 * i + 3, SMOLQ_LOGITS_LAST, logits[d] + (size_t)i * (size_t)n_vocab, NULL, NULL };
             items[i] = item;
         }
         CHECK(smolq_eval(items, 3, NULL, &f.err) == SMOLQ_OK, "%s", f.err.text);
@@ -375,7 +375,7 @@ static void slices(void)
     REQUIRE(context != NULL, "%s", f.err.text);
     model_ids(ids, FEW, smolq_model_info(model)->n_vocab, 9);
     for (round = 0; round < 2; round++) {
-        smolq_eval_item item = { context, ids, FEW, SMOLQ_LOGITS_LAST, NULL };
+        smolq_eval_item item = { context, ids, FEW, SMOLQ_LOGITS_LAST, NULL, NULL, NULL };
         item.logits = logits[round] = (float *)calloc((size_t)smolq_model_info(model)->n_vocab, sizeof *logits[round]);
         if (!item.logits) abort();
         memset(&e, 0, sizeof e);
