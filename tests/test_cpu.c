@@ -14,6 +14,7 @@
 #endif
 #include "bed.h"
 #include "whole.h"
+#include "drawn.h"
 #include <pthread.h>
 #include <time.h>
 #if defined(__x86_64__) || defined(_M_X64)
@@ -464,6 +465,28 @@ static void slices_and_cancelling_with_threads(void)
     free(f.file);
 }
 
+/* Tokens that an evaluation draws itself. */
+static void drawn_with_threads(void)
+{
+    fixture f;
+    smolq_model *ref;
+    int c;
+    REQUIRE(set_up(&f), "%s", f.err.text);
+    ref = open_on(NULL, NULL, &f.source, &f.err);
+    REQUIRE(ref != NULL, "%s", f.err.text);
+    for (c = 0; c < n_cpus; c++) {
+        smolq_model *model;
+        if ((uint64_t)c % 3 != rotation() % 3 && !is_long()) continue;
+        model = open_on(cpus[c].device, NULL, &f.source, &f.err);
+        REQUIRE(model != NULL, "%s", f.err.text);
+        drawn_tokens(cpus[c].isa, ref, model, 12, 1, 0, NULL);
+        drawn_tokens(cpus[c].isa, ref, model, 6, DRAWN_CHAINS, 5, NULL);
+        smolq_close(model);
+    }
+    smolq_close(ref);
+    free(f.file);
+}
+
 /* ---- nothing is left behind ---- */
 
 typedef struct ledger { int64_t blocks, bytes; int left; } ledger; /* left: allocations that succeed */
@@ -581,6 +604,7 @@ int main(int argc, char **argv)
         { "threads that wait for a device", threads_that_wait },
         { "threads that share a device", threads_that_share_a_device },
         { "slices and cancelling, with threads", slices_and_cancelling_with_threads },
+        { "tokens that an evaluation draws, with threads", drawn_with_threads },
         { "opening and closing leaves no threads and no memory", opening_and_closing_threads },
         { "idle threads cost nothing", idle_threads_cost_nothing },
         { "whole forwards of models written here", own_models },

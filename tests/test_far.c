@@ -501,8 +501,6 @@ static void not_numbers(void)
 
 /* ---- tokens drawn where the logits are ---- */
 
-static int drawn_often(void *user) { return ++*(int *)user < 0; }
-
 static void drawn_there(void)
 {
     static const model_spec spec = { .family = "llama", .n_layer = 2 };
