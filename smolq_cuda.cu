@@ -12,14 +12,22 @@
  *     a batch       tokens, positions, cache descriptors and rotations come from the host at each run, in one copy, to the front of the context's scratch (smolq__cuda_batch);
  *                   behind them is a flag that kernels raise where a number is NaN or infinite, and room for logits on their way to the host.
  *
- * WHAT A BATCH LAUNCHES, in order, for each layer: norm, quantize, one matvec or matmul for each matrix, rope, kv_store, attention, quantize, matmul, and so on: the operations of the
- * program, a kernel each.  A shape of batch that comes a second time (decoding) is captured as a CUDA graph, and replayed from then on.
- * Where a token shall be drawn, the best logits are found there, and only they come to the host.
+ * WHAT A DECODE STEP LAUNCHES, in order, for each layer of a dense model:
+ *     norm_quantize          the residual stream, normed, as int8
+ *     matvec                 queries, keys and values, one launch for each type among their matrices
+ *     rope_store             both rotated, keys and values into the cache
+ *     attention              or attention_tile and attention_merge, when there is more than a tile of keys
+ *     quantize, matvec       its output, into the residual stream
+ *     norm_quantize, matvec  gate and up, one gated by the other
+ *     quantize, matvec       down, into the residual stream
+ * and in the end norm_quantize and matvec for the logits, and best_logits where a token shall be drawn: only its candidates come to the host then.  Other families have steps of their own between; what is not fused goes by a kernel for each operation of the program.  More tokens
+ * take matmul for matvec.  A shape of batch that comes a second time is captured as a CUDA graph, and replayed from then on.
  *
  * HOW A PRODUCT IS COMPUTED.  Everything is made of chunks, 32 weights of a row that lie side by side: a format (smolq__cuda_format_...) loads a chunk from the planes and takes it
  * apart into 32 small integers, in eight registers, and its integer scales.
- *     one token     a warp has four rows, a lane a chunk of each: products of four bytes, added up over the lanes of a group of 256 weights, exact in any order.  The float steps,
- *                   which have an order (docs/arithmetic.md, rule 4), are written down in shared memory as pairs of factors, and then one lane for each row walks along them.
+ *     one token     (and few, of small matrices) a warp has four rows, a lane a chunk of each: products of four bytes, added up over the lanes of a group of 256 weights, exact in any
+ *                   order.  The float steps, which have an order (docs/arithmetic.md, rule 4), are written down in shared memory as pairs of factors, and then one lane for each row
+ *                   walks along them.
  *     more tokens   64 rows and 8 or 64 tokens meet in shared memory and tensor cores multiply bytes.  What scale * q needs beyond eight bits is a second plane of bytes: v = 64 high + low.
  *                   A thread holds the accumulators of its results, so the float steps have their order here too.
  *
@@ -688,6 +696,15 @@ SMOLQ__CUDA_CALLED float smolq__cuda_gated(int32_t kind, float gate, float up)
     return smolq_mul(gate / (1.0f + smolq_exp(smolq_mul(-1.702f, gate))), up + 1.0f);
 }
 
+/* Another matrix of the same type and width for the same x, whose blocks come after those of the first. */
+typedef struct smolq__cuda_sibling {
+    const uint8_t *w;
+    const float   *bias;
+    uint8_t       *y;
+    int32_t        n_rows;
+    uint32_t       first_block; /* of the grid; above all of it: there is no such sibling */
+} smolq__cuda_sibling;
+
 /* A part of a product: y[token][row] = w[row] * x[token], for all tokens; or for each token and slot with the expert that was picked for it. */
 typedef struct smolq__cuda_product {
     smolq__cuda_matrix w;
@@ -704,6 +721,7 @@ typedef struct smolq__cuda_product {
     const uint8_t *up;       /* NULL, or a second matrix like w, whose products the results gate (as the next part does) */
     const float   *up_bias;
     int32_t        up_gate;
+    smolq__cuda_sibling sibling[2]; /* of a matvec of one token */
 } smolq__cuda_product;
 
 /* Where the activations, the weights and the results of one token, or of one token and slot, are. */
@@ -711,6 +729,7 @@ typedef struct smolq__cuda_place {
     const uint8_t *w, *x;
     float         *y;
     const float   *bias;
+    int32_t        n_rows;
 } smolq__cuda_place;
 
 SMOLQ__CUDA_INLINE smolq__cuda_place smolq__cuda_place_of(const smolq__cuda_product &p, int32_t token)
@@ -726,6 +745,7 @@ SMOLQ__CUDA_INLINE smolq__cuda_place smolq__cuda_place_of(const smolq__cuda_prod
     at.x = p.x + (uint64_t)token * p.x_stride + (uint64_t)slot * p.x_slot;
     at.y = (float *)(void *)(p.y + (uint64_t)token * p.y_stride) + (size_t)slot * (size_t)p.w.n_rows;
     at.bias = p.bias ? p.bias + (size_t)expert * (size_t)p.w.n_rows : NULL;
+    at.n_rows = p.w.n_rows;
     return at;
 }
 
@@ -737,7 +757,7 @@ SMOLQ__CUDA_INLINE void smolq__cuda_finish(const smolq__cuda_product &p, const s
 
 enum { SMOLQ__CUDA_WARPS = 4, SMOLQ__CUDA_ROWS = 4, SMOLQ__CUDA_RECORDS = 32 };
 
-/* One token (or each of a few experts' slots) times a quantized matrix.
+/* One token (or each of a few experts' slots) times a quantized matrix; or times a few matrices, siblings in one grid.
  * Block: 4 warps; warp: ROWS rows, or with a second matrix half as many of both, in turn; lane: every 32nd chunk of each.  Shared memory: for each row of a warp the factors of up to 32 float
  * steps, 8 bytes each (and as much again for minimums); records of different rows begin in different banks.  Reads the matrix once, 16 bytes at a time, and x once for each warp, from the
  * L1 cache.  Four rows have four times the bytes on their way and share the walk along the records; one row makes four times the blocks, which small matrices need. */
@@ -748,13 +768,23 @@ template <class FORMAT, int ROWS> static __global__ void __launch_bounds__(128, 
            STRIDE = SMOLQ__CUDA_RECORDS * PAIRS + 1 };
     SMOLQ__CUDA_SHARED(float2, record, SMOLQ__CUDA_WARPS * ROWS * STRIDE);
     int32_t lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32, n_chunks = p.w.n_cols / 32, of_row = p.up ? 2 : 1; /* results of this warp that are one in the end */
-    int32_t first_row = ((int32_t)blockIdx.x * SMOLQ__CUDA_WARPS + warp) * (ROWS / of_row);
+    int32_t first_row = (int32_t)blockIdx.x;
     smolq__cuda_place place = smolq__cuda_place_of(p, (int32_t)blockIdx.y);
     const float *dx = (const float *)(const void *)(place.x + p.at_d);
     const uint32_t *sums = (const uint32_t *)(const void *)(place.x + p.at_sums);
     float2 *mine = record + warp * ROWS * STRIDE;
     float acc = 0; /* lane r: of row first_row + r / of_row */
-    if (first_row >= p.w.n_rows) return; /* the whole warp */
+    SMOLQ__CUDA_UNROLL
+    for (int32_t i = 0; i < 2; i++)
+        if (blockIdx.x >= p.sibling[i].first_block) {
+            first_row = (int32_t)(blockIdx.x - p.sibling[i].first_block);
+            place.w = p.sibling[i].w;
+            place.y = (float *)(void *)p.sibling[i].y;
+            place.bias = p.sibling[i].bias;
+            place.n_rows = p.sibling[i].n_rows;
+        }
+    first_row = (first_row * SMOLQ__CUDA_WARPS + warp) * (ROWS / of_row);
+    if (first_row >= place.n_rows) return; /* the whole warp */
 
     for (int32_t first = 0; first < n_chunks; first += SPAN) {
         int32_t end = n_chunks - first < SPAN ? n_chunks : first + SPAN;
@@ -766,7 +796,7 @@ template <class FORMAT, int ROWS> static __global__ void __launch_bounds__(128, 
             if (FORMAT::HAS_LEAST) sum = sums[c];
             SMOLQ__CUDA_UNROLL
             for (int32_t r = 0; r < ROWS; r++) {
-                int32_t row = first_row + r / of_row < p.w.n_rows ? first_row + r / of_row : p.w.n_rows - 1, isum[2] = { 0, 0 }, msum = 0;
+                int32_t row = first_row + r / of_row < place.n_rows ? first_row + r / of_row : place.n_rows - 1, isum[2] = { 0, 0 }, msum = 0;
                 smolq__cuda_row w = { (r % of_row ? p.up : place.w) + (uint64_t)row * p.w.row_bytes, p.w.at };
                 smolq__cuda_chunk k;
                 FORMAT::chunk(w, c, k);
@@ -804,11 +834,11 @@ template <class FORMAT, int ROWS> static __global__ void __launch_bounds__(128, 
     if (p.up) {
         float up = __shfl_down_sync(~0u, acc, 1);
         int32_t row = first_row + lane / 2;
-        if (lane >= ROWS || lane % 2 || row >= p.w.n_rows) return;
-        if (p.bias) acc = acc + p.bias[row];
+        if (lane >= ROWS || lane % 2 || row >= place.n_rows) return;
+        if (place.bias) acc = acc + place.bias[row];
         if (p.up_bias) up = up + p.up_bias[row];
         place.y[row] = smolq__cuda_gated(p.up_gate, acc, up);
-    } else if (lane < ROWS && first_row + lane < p.w.n_rows) {
+    } else if (lane < ROWS && first_row + lane < place.n_rows) {
         smolq__cuda_finish(p, place, first_row + lane, acc);
     }
 }
@@ -980,7 +1010,7 @@ template <class FORMAT, int N_TILES> static __global__ void __launch_bounds__(12
         SMOLQ__CUDA_UNROLL
         for (int32_t e = 0; e < 4; e++) {
             int32_t row = first_row + warp_row + g + e / 2 * 8, token = first_token + 8 * n + 2 * t + e % 2;
-            smolq__cuda_place place = { NULL, NULL, (float *)(void *)(p.y + (uint64_t)token * p.y_stride), p.bias };
+            smolq__cuda_place place = { NULL, NULL, (float *)(void *)(p.y + (uint64_t)token * p.y_stride), p.bias, p.w.n_rows };
             if (row < p.w.n_rows && token < p.n_tokens) smolq__cuda_finish(p, place, row, acc[n][e]);
         }
 }
@@ -2384,20 +2414,33 @@ static smolq_result smolq__cuda_launch(smolq__cuda_walk *k, void (*kernel)(ARGUM
 
 enum { SMOLQ__CUDA_FEW = 8 };
 
+/* Blocks of a matvec, with the siblings' behind. */
+static unsigned smolq__cuda_line_up(smolq__cuda_product &p, int32_t rows_of_block)
+{
+    unsigned n = smolq__cuda_blocks(p.w.n_rows, rows_of_block);
+    int32_t i;
+    for (i = 0; i < 2; i++) {
+        p.sibling[i].first_block = p.sibling[i].w ? n : UINT32_MAX;
+        if (p.sibling[i].w) n += smolq__cuda_blocks(p.sibling[i].n_rows, rows_of_block);
+    }
+    return n;
+}
+
 /* A launch for each type: quantized types by FORMAT's kernels, floats by FLOAT's. */
-template <class FORMAT> static smolq_result smolq__cuda_multiply_quantized(smolq__cuda_walk *k, const smolq__cuda_product &p)
+template <class FORMAT> static smolq_result smolq__cuda_multiply_quantized(smolq__cuda_walk *k, smolq__cuda_product &p)
 {
     int32_t places = p.picks ? p.n_tokens * p.n_used : p.n_tokens;
-    if (p.picks || places == 1) {
-        unsigned blocks = smolq__cuda_blocks(p.w.n_rows, SMOLQ__CUDA_WARPS * SMOLQ__CUDA_ROWS / (p.up ? 2 : 1));
+    int32_t by_64_rows = (int32_t)smolq__cuda_blocks(p.w.n_rows, SMOLQ__CUDA_TILE_ROWS);
+    if (p.picks || places == 1 || (places <= SMOLQ__CUDA_FEW && by_64_rows < k->d->n_sms)) { /* a matrix too small to fill the GPU by 64 rows: each token reads it, from the L2 cache */
+        unsigned blocks = smolq__cuda_line_up(p, SMOLQ__CUDA_WARPS * SMOLQ__CUDA_ROWS / (p.up ? 2 : 1));
         if (!p.up && blocks * (unsigned)places < 2 * (unsigned)k->d->n_sms)
-            return smolq__cuda_launch(k, smolq__cuda_matvec<FORMAT, 1>, "matvec of a row", smolq__cuda_blocks(p.w.n_rows, SMOLQ__CUDA_WARPS), (unsigned)places, 128, p);
+            return smolq__cuda_launch(k, smolq__cuda_matvec<FORMAT, 1>, "matvec of a row", smolq__cuda_line_up(p, SMOLQ__CUDA_WARPS), (unsigned)places, 128, p);
         return smolq__cuda_launch(k, smolq__cuda_matvec<FORMAT, SMOLQ__CUDA_ROWS>, "matvec", blocks, (unsigned)places, 128, p);
     }
-    if (places <= SMOLQ__CUDA_FEW) return smolq__cuda_launch(k, smolq__cuda_matmul<FORMAT, 1>, "matmul of few", smolq__cuda_blocks(p.w.n_rows, SMOLQ__CUDA_TILE_ROWS), 1, 128, p);
-    return smolq__cuda_launch(k, smolq__cuda_matmul<FORMAT, 8>, "matmul", smolq__cuda_blocks(p.w.n_rows, SMOLQ__CUDA_TILE_ROWS), smolq__cuda_blocks(places, 64), 128, p);
+    if (places <= SMOLQ__CUDA_FEW) return smolq__cuda_launch(k, smolq__cuda_matmul<FORMAT, 1>, "matmul of few", (unsigned)by_64_rows, 1, 128, p);
+    return smolq__cuda_launch(k, smolq__cuda_matmul<FORMAT, 8>, "matmul", (unsigned)by_64_rows, smolq__cuda_blocks(places, 64), 128, p);
 }
-template <class FLOAT> static smolq_result smolq__cuda_multiply_floats(smolq__cuda_walk *k, const smolq__cuda_product &p)
+template <class FLOAT> static smolq_result smolq__cuda_multiply_floats(smolq__cuda_walk *k, smolq__cuda_product &p)
 {
     int32_t places = p.picks ? p.n_tokens * p.n_used : p.n_tokens;
     if (p.picks || places == 1) return smolq__cuda_launch(k, smolq__cuda_matmul_float<FLOAT, 2, 1>, "matvec of floats", smolq__cuda_blocks(p.w.n_rows, 16), (unsigned)places, 128, p);
@@ -2408,7 +2451,7 @@ template <class FLOAT> static smolq_result smolq__cuda_multiply_floats(smolq__cu
 #define SMOLQ__CUDA_MULTIPLY_32(NAME)  smolq__cuda_multiply_quantized<smolq__cuda_format_##NAME>(k, p)
 #define SMOLQ__CUDA_MULTIPLY_0(NAME)   smolq__cuda_multiply_floats<smolq__cuda_float_##NAME>(k, p)
 #define SMOLQ__CUDA_MULTIPLY(id, NAME, name, weights, group, block) case id: return SMOLQ__CUDA_MULTIPLY_##group(NAME);
-static smolq_result smolq__cuda_multiply(smolq__cuda_walk *k, const smolq__cuda_product &p)
+static smolq_result smolq__cuda_multiply(smolq__cuda_walk *k, smolq__cuda_product &p)
 {
     switch (p.w.type) {
         SMOLQ_TYPES(SMOLQ__CUDA_MULTIPLY)
@@ -2436,6 +2479,14 @@ static smolq_result smolq__cuda_embed_rows(smolq__cuda_walk *k, const smolq__cud
 #undef SMOLQ__CUDA_EMBED_0
 #undef SMOLQ__CUDA_EMBED
 
+/* May part i share a launch with part `with` as its sibling?  For one token, where nothing else happens to the results. */
+static int smolq__cuda_is_sibling(const smolq__cuda_walk *k, const smolq_op *op, int32_t i, int32_t with)
+{
+    const smolq_op_part *a = &op->part[with], *b = &op->part[i];
+    return op->kind == SMOLQ_OP_MATMUL && i < op->n_parts && smolq__cuda_rows_of(k, op) == 1 && a->in == b->in && a->w->type == b->w->type && !a->gate && !b->gate && a->add == 0 && b->add == 0 &&
+           (i + 1 == op->n_parts || !op->part[i + 1].gate) && (b->in == SMOLQ_BUF_A256 || b->in == SMOLQ_BUF_A32);
+}
+
 /* May one launch compute part i and part i + 1, which gates it?  For one token, and matrices that are alike. */
 static int smolq__cuda_is_pair(const smolq__cuda_walk *k, const smolq_op *op, int32_t i)
 {
@@ -2444,8 +2495,10 @@ static int smolq__cuda_is_pair(const smolq__cuda_walk *k, const smolq_op *op, in
            a->w->type == b->w->type && a->w->n_rows == b->w->n_rows && (b->in == SMOLQ_BUF_A256 || b->in == SMOLQ_BUF_A32);
 }
 
-static smolq_result smolq__cuda_run_part(smolq__cuda_walk *k, const smolq_op *op, const smolq__cuda_op *placed, int32_t i)
+/* Part i, and the next ones that share its launch: how many is added to it. */
+static smolq_result smolq__cuda_run_part(smolq__cuda_walk *k, const smolq_op *op, const smolq__cuda_op *placed, int32_t *number)
 {
+    int32_t i = (*number)++, n;
     const smolq_op_part *part = &op->part[i];
     smolq__cuda_view in = smolq__cuda_view_of(k, part->in), out = smolq__cuda_view_of(k, part->out);
     int32_t group = part->in == SMOLQ_BUF_A256 ? 256 : part->in == SMOLQ_BUF_A32 ? 32 : 0, is_experts = op->kind == SMOLQ_OP_MATMUL_EXPERTS;
@@ -2475,6 +2528,14 @@ static smolq_result smolq__cuda_run_part(smolq__cuda_walk *k, const smolq_op *op
         p.up = placed->part[i + 1].data;
         p.up_bias = placed->bias[i + 1];
         p.up_gate = part[1].gate;
+        *number += 1;
+    }
+    for (n = 0; !p.up && n < 2 && smolq__cuda_is_sibling(k, op, *number, i); n++, *number += 1) {
+        smolq__cuda_sibling *sibling = &p.sibling[n];
+        sibling->w = placed->part[*number].data;
+        sibling->bias = placed->bias[*number];
+        sibling->y = smolq__cuda_view_of(k, op->part[*number].out).p;
+        sibling->n_rows = placed->part[*number].n_rows;
     }
     return p.n_tokens ? smolq__cuda_multiply(k, p) : SMOLQ_OK;
 }
@@ -2575,7 +2636,7 @@ static smolq_result smolq__cuda_run_op(smolq__cuda_walk *k, int32_t number)
     smolq__cuda_step s;
     int32_t i;
     if (op->kind == SMOLQ_OP_MATMUL || op->kind == SMOLQ_OP_MATMUL_EXPERTS) { /* in order: a part may gate the one before it */
-        for (i = 0; i < op->n_parts && result == SMOLQ_OK; i += 1 + smolq__cuda_is_pair(k, op, i)) result = smolq__cuda_run_part(k, op, placed, i);
+        for (i = 0; i < op->n_parts && result == SMOLQ_OK;) result = smolq__cuda_run_part(k, op, placed, &i);
         return result;
     }
     if (op->kind == SMOLQ_OP_EMBED) {
@@ -2818,7 +2879,7 @@ static smolq__cuda_graph *smolq__cuda_graph_of(const smolq__cuda_walk *k)
         if (graph->used < oldest->used) oldest = graph;
     }
     smolq__cuda_drop_graph(oldest);
-    oldest->shape = shape;
+    memcpy(&oldest->shape, &shape, sizeof shape);
     return oldest; /* used stays 0: seen for the first time */
 }
 

@@ -302,6 +302,7 @@ static void products_of_parts(void)
         int groups = 0;
         for (i = 0; i < 3; i++) {
             int type = build_types[build_random(&b->rng) % BUILD_N_TYPES].id;
+            if (i && round / 6 % 2) type = w[0]->type; /* all of one type */
             w[i] = add_tensor(b, type, n_cols, 1 + (int32_t)(build_random(&b->rng) % 40), 1);
             groups |= group_of(type);
             add_float_buffer(b, outs[i], w[i]->n_rows);
@@ -335,6 +336,7 @@ static void products_gated(void)
         int groups = 0;
         for (i = 0; i < 3; i++) {
             int type = build_types[build_random(&b->rng) % BUILD_N_TYPES].id;
+            if (i == 1 && round % 8 < 4) type = w[0]->type; /* both of one type */
             w[i] = add_tensor(b, type, n_cols, i < 2 ? n_rows : 5, 1);
             groups |= group_of(type);
         }

@@ -1,4 +1,7 @@
-/* smolq_cuda.cu has the bits of the reference backend, and keeps the promises of a device: on the shim of tests/cuda_shim.h, so without a GPU.
+/* smolq_cuda.cu has the bits of the reference backend, and keeps the promises of a device: on the shim of tests/cuda_shim.h, so without a GPU.  Or with one, where the tests that need a hand on
+ * the machine are skipped:
+ *
+ *     nvcc -O2 -I. -c smolq_cuda.cu -o cuda.o && cc -O2 -I. -DTEST_CUDA_GPU -c tests/test_cuda.c -o test.o && nvcc test.o cuda.o -o test_cuda && ./test_cuda
  *
  * Each operation alone, as a program of one step through both backends: tests/bed.h.  Blocks and threads run forward, in reverse and in random order in turn, half of the beds with pauses; some
  * run three times, so that a graph is captured and replayed.  Then whole forwards (tests/whole.h), and what a device promises beside the bits: exact plans, errors for all that can fail.
@@ -9,9 +12,27 @@
 #include "bed.h"
 #include "whole.h"
 #include "drawn.h"
-#include "cuda_shim.h"
 #include <sys/wait.h>
 #include <unistd.h>
+#ifdef TEST_CUDA_GPU /* the machine is as it is */
+#  define NEEDS_SHIM SKIP("it needs the shim")
+enum { CUDA_SHIM_FORWARD, CUDA_SHIM_REVERSE, CUDA_SHIM_RANDOM };
+static void cuda_shim_reset(void) {}
+static void cuda_shim_order(int mode, uint64_t seed) { (void)mode; (void)seed; }
+static void cuda_shim_devices(int n) { (void)n; }
+static void cuda_shim_sm(int sm, int multiprocessors) { (void)sm; (void)multiprocessors; }
+static void cuda_shim_memory(uint64_t bytes) { (void)bytes; }
+static void cuda_shim_fail(int n) { (void)n; }
+static void cuda_shim_lose(int n) { (void)n; }
+static uint64_t cuda_shim_bytes(void) { return 0; }
+static uint64_t cuda_shim_peak(void) { return 0; }
+static uint64_t cuda_shim_pinned(void) { return 0; }
+static uint64_t cuda_shim_calls(void) { return 0; }
+static int cuda_shim_objects(void) { return 0; }
+#else
+#  define NEEDS_SHIM ((void)0)
+#  include "cuda_shim.h"
+#endif
 
 static smolq_device *devices[2], *device; /* of one multiprocessor and of many: launches differ; the one that is in use */
 static void choose_device(uint64_t turn) { device = devices[turn & 1]; }
@@ -36,6 +57,9 @@ static void run_on_devices(bed *b, const char *name, int32_t numeric)
     state = device->state;
     planned = memory->load_bytes(state, &b->program, 0);
     REQUIRE(memory->load(state, &b->program, 0, NULL, NULL, &loaded, &err) == SMOLQ_OK, "%s: %s", name, err.text);
+#ifdef TEST_CUDA_GPU
+    planned = 0;
+#endif
     CHECK(cuda_shim_bytes() - before == planned, "%s: %llu bytes loaded, %llu planned", name, (unsigned long long)(cuda_shim_bytes() - before), (unsigned long long)planned);
     run = b->run;
     run.loaded = loaded;
@@ -269,6 +293,7 @@ static void machines_without(void)
         { 1, 90, -1, SMOLQ_E_ARGUMENT, "ordinal" }, { 1, 70, 0, SMOLQ_E_UNSUPPORTED, "sm_75 or later" },
     };
     int i;
+    NEEDS_SHIM;
     EACH_OF(i, cases) {
         smolq_error err = { 0, "" };
         smolq_device *opened;
@@ -289,6 +314,7 @@ static void plans(void)
     smolq_model *model;
     smolq_context *context;
     uint64_t before = cuda_shim_bytes(), loaded;
+    NEEDS_SHIM;
     REQUIRE(set_up(&f), "%s", f.err.text);
     model = open_on(device, NULL, &f.source, &f.err);
     REQUIRE(model != NULL, "%s", f.err.text);
@@ -320,6 +346,7 @@ static void short_of_memory(void)
     smolq_open_options options;
     smolq_model *model, *other = NULL;
     smolq_context *context, *second;
+    NEEDS_SHIM;
     REQUIRE(set_up(&f), "%s", f.err.text);
     model = open_on(device, NULL, &f.source, &f.err);
     context = model ? open_context(model, 0, 0, &f.err) : NULL;
@@ -360,6 +387,7 @@ static void calls_that_fail(void)
     uint64_t bytes = cuda_shim_bytes(), pinned = cuda_shim_pinned(), calls, n, step;
     int objects = cuda_shim_objects(), errors = 0;
     int32_t expected = -1;
+    NEEDS_SHIM;
     REQUIRE(set_up(&f), "%s", f.err.text);
     cuda_shim_reset();
     for (n = 0, calls = 0, step = 1; n <= calls; n += step) { /* n 0: none fails */
@@ -424,6 +452,7 @@ static void a_device_that_is_lost(void)
 {
     fixture f;
     int n, status;
+    NEEDS_SHIM;
     REQUIRE(set_up(&f), "%s", f.err.text);
     for (n = 1; n < 40; n += 3) {
         pid_t child;
@@ -450,6 +479,7 @@ static void several_at_once(void)
     float *logits;
     int32_t ids[24], n_vocab;
     int i, at;
+    NEEDS_SHIM;
     REQUIRE(set_up(&f), "%s", f.err.text);
     cuda_shim_devices(2);
     for (i = 0; i < 2; i++) {
@@ -481,7 +511,47 @@ static void several_at_once(void)
     free(f.file);
 }
 
-/* Contexts of two KV types in one batch. */
+/* Token by token behind 256 keys, where attention goes in tiles, and over 512, where the graph of before has too few of them. */
+static void a_long_conversation(void)
+{
+    static const model_spec spec = { .family = "gpt-oss", .type = 8, .n_embd = 64, .n_ff = 64, .n_layer = 2, .n_head = 4, .n_head_kv = 1, .head_dim = 32, .n_ctx_train = 1024 };
+    smolq_source source;
+    smolq_error err = { 0, "" };
+    uint64_t hash[3];
+    int32_t ids[530], n_vocab;
+    unsigned char *file;
+    float *logits;
+    size_t bytes;
+    int d, at, n;
+    file = model_build(&spec, &bytes);
+    source = model_source(file, bytes);
+    for (d = 0; d < 3; d++) {
+        smolq_model *model = open_on(d ? devices[d - 1] : NULL, NULL, &source, &err);
+        smolq_context_options options;
+        smolq_context *context = NULL;
+        memset(&options, 0, sizeof options);
+        options.n_ctx = 530;
+        if (model) smolq_context_open(model, &options, &context, &err);
+        REQUIRE(context != NULL, "%s", err.text);
+        n_vocab = smolq_model_info(model)->n_vocab;
+        logits = (float *)malloc((size_t)n_vocab * sizeof *logits);
+        if (!logits) abort();
+        model_ids(ids, 530, n_vocab, 11);
+        hash[d] = 0xcbf29ce484222325u;
+        for (at = 0; at < 530; at += n) {
+            smolq_eval_item item = { context, ids + at, n = at == 0 ? 260 : at == 266 ? 240 : 1, SMOLQ_LOGITS_LAST, logits, NULL, NULL };
+            CHECK(smolq_eval(&item, 1, NULL, &err) == SMOLQ_OK, "%s", err.text);
+            hash[d] = fnv1a(hash[d], logits, (size_t)n_vocab * sizeof *logits);
+        }
+        CHECK(hash[d] == hash[0], "device %d: hash %016llx, expected %016llx", d - 1, (unsigned long long)hash[d], (unsigned long long)hash[0]);
+        smolq_context_close(context);
+        smolq_close(model);
+        free(logits);
+    }
+    free(file);
+}
+
+/* Contexts of three KV types in one batch. */
 static void contexts_in_one_batch(void)
 {
     fixture f;
@@ -644,6 +714,7 @@ int main(int argc, char **argv)
         { "any call of the runtime fails",                          calls_that_fail },
         { "a device that is lost",                                  a_device_that_is_lost },
         { "two devices, models and contexts in turn",               several_at_once },
+        { "a long conversation",                                    a_long_conversation },
         { "contexts of three KV types in one batch",                contexts_in_one_batch },
         { "slices and cancelling",                                  slices },
         { "a load given up, a device in use",                       refusals },

@@ -28,7 +28,7 @@ done
 # In PTX: a matvec loads 32 bytes of activations, and of each of its four rows 16 bytes or 32.
 for type in Q4_0:6 Q5_0:6 Q8_0:10 Q4_K:10 Q5_K:18 Q6_K:18; do
     name=${type%:*} least=${type#*:}
-    n=$(awk -v name="matvec.*format_${name}E" '/^\.entry|\.entry / { inside = $0 ~ name } inside && /ld\.global\.nc\.v4/ { n++ } END { print n + 0 }' "$s"/90/*.ptx)
+    n=$(awk -v name="matvec.*format_${name}Li4E" '/^\.entry|\.entry / { inside = $0 ~ name } inside && /ld\.global\.nc\.v4/ { n++ } END { print n + 0 }' "$s"/90/*.ptx)
     check "a matvec of $name reads 16 bytes at a time" $((n < least)) "$n wide loads, expected $least"
 done
 
