@@ -106,4 +106,31 @@ static void drawn_tokens(const char *name, smolq_model *ref, smolq_model *model,
     }
     free(expected);
 }
+
+/* One conversation, every token by another chain, and on the second model sometimes from logits that have come to the caller: what was captured for one way must not serve the other. */
+static void drawn_in_turn(const char *name, smolq_model *ref, smolq_model *model, int n)
+{
+    int32_t n_vocab = smolq_model_info(model)->n_vocab, out[2][100], id;
+    int m, k, i;
+    if (n > 100) abort();
+    for (m = 0; m < 2; m++) {
+        smolq_context *context = drawn_context(m ? model : ref, n, 0);
+        smolq_sampler *s[DRAWN_CHAINS];
+        smolq_error err = { 0, "" };
+        if (!context) abort();
+        for (i = 0; i < DRAWN_CHAINS; i++) s[i] = drawn_chain(i, n_vocab);
+        for (k = 0, id = 5; k < n; k++) {
+            int chain = k * 5 % DRAWN_CHAINS, stays = m && k / 2 % 3;
+            smolq_eval_item item = { context, &id, 1, stays ? SMOLQ_LOGITS_SAMPLE : SMOLQ_LOGITS_LAST, NULL, s[chain], &id };
+            CHECK(smolq_eval(&item, 1, NULL, &err) == SMOLQ_OK, "%s: %s", name, err.text);
+            if (!stays) CHECK(smolq_sample(s[chain], smolq_context_logits(context), n_vocab, &id, &err) == SMOLQ_OK, "%s: %s", name, err.text);
+            for (i = 0; i < DRAWN_CHAINS; i++)
+                if (s[i]) smolq_sampler_accept(s[i], id);
+            out[m][k] = id;
+            CHECK(out[m][k] == out[0][k], "%s, chains in turn: token %d is %d, expected %d", name, k, (int)id, (int)out[0][k]);
+        }
+        for (i = 0; i < DRAWN_CHAINS; i++) smolq_sampler_close(s[i]);
+        smolq_context_close(context);
+    }
+}
 #endif

@@ -480,6 +480,7 @@ static void drawn_with_threads(void)
         model = open_on(cpus[c].device, NULL, &f.source, &f.err);
         REQUIRE(model != NULL, "%s", f.err.text);
         drawn_tokens(cpus[c].isa, ref, model, 12, 1, 0, NULL);
+        drawn_in_turn(cpus[c].isa, ref, model, 40);
         drawn_tokens(cpus[c].isa, ref, model, 6, DRAWN_CHAINS, 5, NULL);
         smolq_close(model);
     }

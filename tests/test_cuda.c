@@ -267,6 +267,7 @@ static void drawn_there(void)
     REQUIRE(ref && model, "%s", f.err.text);
     cuda_shim_order(CUDA_SHIM_RANDOM, rotation());
     drawn_tokens("alone", ref, model, is_long() ? 60 : 6, 1, 0, NULL);
+    drawn_in_turn("in turn", ref, model, is_long() ? 100 : 40);
     drawn_tokens("several at once", ref, model, 4, DRAWN_CHAINS, 0, NULL);
     drawn_tokens("in pieces and small batches", ref, model, 2, 5, 4, &hooked);
     smolq_close(model);

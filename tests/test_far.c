@@ -525,6 +525,7 @@ static void drawn_there(void)
         ref = place_open(&p, &err);
         REQUIRE(ref && model, "%s", err.text);
         drawn_tokens(host ? "the far device" : "the reference backend", ref, model, 60, 1, 0, NULL);
+        drawn_in_turn("in turn", ref, model, 100);
         drawn_tokens("several at once", ref, model, 10, DRAWN_CHAINS, 0, &hooked);
         drawn_tokens("in small batches", ref, model, 10, 5, 4, NULL);
         CHECK(host ? far.n_answers > 60 * 8 : far.n_answers == 0, "%ld rows of logits stayed where they are", far.n_answers);
