@@ -3,7 +3,7 @@
 # make test-long the full cross products                 make lint        plain lines, warnings of two compilers, shell
 # make examples  the programs in build/                  make standalone  build/smolq_standalone.h, which needs no stb_ds
 # make smolq.h   the header from its parts in src/       make install     to PREFIX=/usr/local, below DESTDIR
-# make cuda      build/smolq_cuda.o for all GPUs (nvcc)
+# make cuda      the CUDA backend for all GPUs, programs in build/cuda/     make gpu-test  tests and figures on a GPU, in ten minutes
 #
 # What is missing on a Debian machine is installed by tools/setup.sh; SMOLQ_NO_INSTALL=1 makes it only say what is missing.
 
@@ -90,12 +90,32 @@ build/asan/test_cuda: tests/test_cuda.c build/asan/smolq_cuda.o $(wildcard tests
 	$(CC) $(SANITIZE) -I. -c $< -o $@.o
 	$(CXX) $(SANITIZE:-std=gnu99=) $@.o build/asan/smolq_cuda.o -o $@ -lm -lpthread
 
-# The CUDA backend for all GPUs since sm_75: programs link it with -lcudart -lstdc++ (nvcc does so by itself).
-NVCC       = nvcc
+# The CUDA backend for all GPUs since sm_75, and the programs that run models: linked by nvcc, which adds the CUDA runtime.
+NVCC       = $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc) nvcc)
 CUDA_ARCHS = 75 80 86 89 90
-cuda: build/smolq_cuda.o
-build/smolq_cuda.o: smolq_cuda.cu smolq.h | build/.ready
-	$(NVCC) -O2 -I. -Xfatbin -compress-all $(foreach sm,$(CUDA_ARCHS),-gencode arch=compute_$(sm),code=sm_$(sm)) -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)) -c $< -o $@
+CUDA_CODE  = -Xfatbin -compress-all $(foreach sm,$(CUDA_ARCHS),-gencode arch=compute_$(sm),code=sm_$(sm)) -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
+cuda: $(WITH_CPU:build/%=build/cuda/%)
+
+nvcc-is-there:
+	@command -v $(NVCC) >/dev/null 2>&1 || { echo "nvcc is missing: smolq_cuda.cu needs the CUDA toolkit, on PATH or in /usr/local/cuda" >&2; exit 1; }
+
+build/smolq_cuda.o: smolq_cuda.cu smolq.h | build/.ready nvcc-is-there
+	$(NVCC) -O2 -I. $(CUDA_CODE) -c $< -o $@
+
+build/cuda/bench_cuda.o: examples/bench_cuda.cu | build/.ready nvcc-is-there
+	@mkdir -p build/cuda
+	$(NVCC) -O2 $(CUDA_CODE) -c $< -o $@
+
+build/cuda/%.o: examples/%.c examples/common.h smolq.h | build/.ready nvcc-is-there
+	@mkdir -p build/cuda
+	$(CC) $(CFLAGS) -I. -DSMOLQ_WITH_CPU -DSMOLQ_WITH_CUDA -c $< -o $@
+
+build/cuda/bench: build/cuda/bench_cuda.o
+build/cuda/%: build/cuda/%.o build/smolq_cpu.o build/smolq_cuda.o
+	$(NVCC) $^ -o $@ -lm -lpthread
+
+gpu-test:
+	@sh tests/gpu.sh
 
 test-programs: $(TESTS)
 asan-programs: $(ASAN_TESTS)
@@ -129,10 +149,10 @@ fuzz: build/.ready
 
 lint: smolq.h
 	@sh tools/setup.sh lint
-	! grep -n -E '	| $$' src/*.[ch] smolq_cpu.c smolq_cuda.cu examples/*.[ch] tests/*.[ch] tests/*.cpp tests/*.sh tools/*.sh
+	! grep -n -E '	| $$' src/*.[ch] smolq_cpu.c smolq_cuda.cu examples/*.[ch] examples/*.cu tests/*.[ch] tests/*.cpp tests/*.sh tools/*.sh
 	for f in tools/*.sh tests/*.sh; do sh -n $$f || exit 1; done
 	for cc in gcc clang; do for f in examples/*.c; do \
-	    $$cc -std=gnu11 -fsyntax-only -Wall -Wextra -Werror -I. -DSMOLQ_WITH_CPU $$f || exit 1; done; done
+	    $$cc -std=gnu11 -fsyntax-only -Wall -Wextra -Werror -I. -DSMOLQ_WITH_CPU -DSMOLQ_WITH_CUDA $$f || exit 1; done; done
 	for cc in gcc clang; do for std in c99 c11 c17 c++17; do \
 	    case $$std in c++*) as=c++;; *) as=c;; esac; \
 	    echo '#include "smolq.h"' | $$cc -x $$as -std=$$std -fsyntax-only -DSMOLQ_IMPLEMENTATION \
@@ -143,7 +163,7 @@ build/smolq_standalone.h: $(PARTS) | build/.ready
 	sh tools/amalgamate.sh --standalone >$@.new
 	mv $@.new $@
 
-# The CPU backend is a source that users compile into their programs: pkg-config --variable=cpu smolq says where it is.
+# The backends are sources that users compile into their programs: pkg-config --variable=cpu smolq says where the one for CPUs is, --variable=cuda the other.
 install: smolq.h
 	mkdir -p $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/smolq $(DESTDIR)$(PREFIX)/share/pkgconfig
 	cp smolq.h $(DESTDIR)$(PREFIX)/include/smolq.h
@@ -154,4 +174,4 @@ install: smolq.h
 clean:
 	rm -rf build
 
-.PHONY: all examples demo test test-long cuda test-programs asan asan-programs fuzz lint standalone install clean
+.PHONY: all examples demo test test-long cuda gpu-test nvcc-is-there test-programs asan asan-programs fuzz lint standalone install clean

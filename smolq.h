@@ -71,7 +71,9 @@
  *  SMOLQ_STATIC            off       all functions are static: private to the implementing file        that file
  *  SMOLQ_PREFIX            off       prefix of all linker names: two versions in one process           everywhere
  *  SMOLQ_DLL_EXPORT        off       dllexport / visible                                               building a DLL
- *  SMOLQ_DLL_IMPORT        off       dllimport                                                         using the DLL     */
+ *  SMOLQ_DLL_IMPORT        off       dllimport                                                         using the DLL
+ *  SMOLQ_ALLOW_FAST_MATH   off       -ffast-math is no error: other bits than everywhere, exact=no     with those flags
+ *  SMOLQ_CPU_NO_AVX512     off       leave its kernels out: a third of the time to compile             smolq_cpu.c       */
 
 #define SMOLQ_VERSION_MAJOR 0
 #define SMOLQ_VERSION_MINOR 1

@@ -18,6 +18,8 @@
  * NEON comes three times: as all 64-bit processors have it, with dot products of bytes (most since 2018), and with products of matrices of bytes (most since 2021).
  * Both end in the same float steps: integers are exact, so only the order of one multiply-add per 256 (or 32) weights matters.
  *
+ * Four sets of kernels take a compiler half a minute.  SMOLQ_CPU_NO_AVX512 leaves those of AVX-512 (and AMX) out: a third of the time, and AVX2 at most.
+ *
  * Forking a process with an open device leaves the child without its threads: open another device there. */
 #ifndef SMOLQ__CPU_BODY /* ======== the first half: the machine ======== */
 #ifndef SMOLQ__CPU_ONCE
@@ -248,17 +250,22 @@ static int smolq__cpu_has_avxvnni(void)
     return leaf7[0] >> 4 & 1;
 }
 
+#  if !defined(SMOLQ_CPU_NO_AVX512)
+#    define SMOLQ__CPU_HAS_AVX512 1
+#  else
+#    define SMOLQ__CPU_HAS_AVX512 0
+#  endif
 static int smolq__cpu_has_avx512(void)
 {
     uint32_t leaf7[4];
-    if (!smolq__cpu_has_avx2() || (smolq__cpu_xcr0() & 0xe6) != 0xe6) return 0;
+    if (!SMOLQ__CPU_HAS_AVX512 || !smolq__cpu_has_avx2() || (smolq__cpu_xcr0() & 0xe6) != 0xe6) return 0;
     smolq__cpu_cpuid(7, 0, leaf7);
     return (leaf7[1] >> 16 & 1) && (leaf7[1] >> 17 & 1) && (leaf7[1] >> 30 & 1) && (leaf7[1] >> 31 & 1) && (leaf7[2] >> 11 & 1); /* F, DQ, BW, VL, VNNI */
 }
 
 /* Tile instructions, by number and not as compiler intrinsics: GCC 12 believes that loading a tile reads no memory and loading a configuration eight bytes, and drops
  * stores that it takes for dead.  tests/soft_tiles.h has them in C, for machines without. */
-#  if !defined(SMOLQ__TILE_LOAD) && ((defined(__clang__) && __clang_major__ >= 12) || (!defined(__clang__) && defined(__GNUC__) && __GNUC__ >= 11))
+#  if SMOLQ__CPU_HAS_AVX512 && !defined(SMOLQ__TILE_LOAD) && ((defined(__clang__) && __clang_major__ >= 12) || (!defined(__clang__) && defined(__GNUC__) && __GNUC__ >= 11))
 #    define SMOLQ__TILE_CONFIG(p)     __asm__ volatile("ldtilecfg %0" : : "m"(*(p)))
 #    define SMOLQ__TILE_RELEASE()     __asm__ volatile("tilerelease" : : : "memory")
 #    define SMOLQ__TILE_ZERO(t)       __asm__ volatile("tilezero %%tmm" #t : :)
@@ -315,18 +322,20 @@ static const uint8_t smolq__cpu_word_pair[4][32] = { SMOLQ__CPU_WORDS(0, 1), SMO
 #    include "smolq_cpu.c"
 #    undef SMOLQ__CPU_VNNI
 #  endif
-#  define SMOLQ__CPU_SUFFIX avx512
-#  define SMOLQ__CPU_AVX512
-#  define SMOLQ__CPU_TARGET "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
-#  include "smolq_cpu.c"
-#  if defined(SMOLQ__TILE_LOAD)
-#    define SMOLQ__CPU_SUFFIX amx
-#    define SMOLQ__CPU_AMX
-#    define SMOLQ__CPU_TARGET "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,amx-tile,amx-int8,amx-bf16"
+#  if SMOLQ__CPU_HAS_AVX512
+#    define SMOLQ__CPU_SUFFIX avx512
+#    define SMOLQ__CPU_AVX512
+#    define SMOLQ__CPU_TARGET "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
 #    include "smolq_cpu.c"
-#    undef SMOLQ__CPU_AMX
+#    if defined(SMOLQ__TILE_LOAD)
+#      define SMOLQ__CPU_SUFFIX amx
+#      define SMOLQ__CPU_AMX
+#      define SMOLQ__CPU_TARGET "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,amx-tile,amx-int8,amx-bf16"
+#      include "smolq_cpu.c"
+#      undef SMOLQ__CPU_AMX
+#    endif
+#    undef SMOLQ__CPU_AVX512
 #  endif
-#  undef SMOLQ__CPU_AVX512
 #  undef SMOLQ__CPU_BODY
 
 #elif defined(SMOLQ__CPU_ARM)
@@ -404,7 +413,11 @@ static const smolq__cpu_isa smolq__cpu_isas[] = {
 #  if defined(SMOLQ__TILE_LOAD)
     { "amx",    smolq__cpu_has_amx,    smolq__cpu_units_amx,    smolq__cpu_share_amx,    &smolq__cpu_layout_amx,    1 },
 #  endif
+#  if SMOLQ__CPU_HAS_AVX512
     { "avx512", smolq__cpu_has_avx512, smolq__cpu_units_avx512, smolq__cpu_share_avx512, &smolq__cpu_layout_avx512, 0 },
+#  else
+    { "avx512", smolq__cpu_has_avx512, NULL, NULL, NULL, 0 }, /* as a cap it means what comes below */
+#  endif
 #  if SMOLQ__CPU_HAS_VNNI
     { "avxvnni", smolq__cpu_has_avxvnni, smolq__cpu_units_avxvnni, smolq__cpu_share_avxvnni, &smolq__cpu_layout_avxvnni, 0 },
 #  else
@@ -2003,6 +2016,13 @@ INLINE int32s CALL(dot_block)(int32_t id, int32_t n_runs, const CALL(block) *b, 
 }
 #endif
 
+/* Asks for the block of a row that comes 2 KB on.  Into the second-level cache: the first-level one has not as many requests on their way as memory answers at once. */
+INLINE void CALL(fetch_block)(const uint8_t *p, size_t bytes)
+{
+    size_t at;
+    UNROLL for (at = 0; at < bytes; at += 64) __builtin_prefetch(p + 2048 + at, 0, 2);
+}
+
 #if !defined(SMOLQ__CPU_AVX512) /* which has wide_256, and wide_32 below */
 /* What a block of row r adds for each token, and its scales. */
 INLINE void CALL(row_256)(int32_t id, const smolq__type *type, const uint8_t *p, const uint8_t *const *x, size_t at, size_t at_sums, int32_t n_x, int32_t r,
@@ -2010,8 +2030,7 @@ INLINE void CALL(row_256)(int32_t id, const smolq__type *type, const uint8_t *p,
 {
     int32_t offset = CALL(offset_256)(id == SMOLQ_TYPE_TQ2_0 ? type->id : id), is_own = n_x == 1 || CALL(is_short)(id), t;
     CALL(block) block;
-    __builtin_prefetch(p + 1024);
-    __builtin_prefetch(p + 1088);
+    CALL(fetch_block)(p, 256);
     if (is_own) CALL(block_256)(id, &block, p, d + r, dmin + r);
     else CALL(block_any)(&block, type->id, p, d + r, dmin + r);
     for (t = 0; t < n_x; t++) {
@@ -2688,8 +2707,7 @@ INLINE void CALL(wide_row)(int32_t id, const uint8_t *p, __m512i (*v)[4], __m512
 {
     int32_t in_turn = CALL(in_turn)(id), t, c;
     CALL(wide_block) block;
-    _mm_prefetch((const char *)p + 1024, _MM_HINT_T0);
-    _mm_prefetch((const char *)p + 1088, _MM_HINT_T0);
+    CALL(fetch_block)(p, CALL(bytes_256)(id));
     CALL(wide_unpack)(id, &block, p);
     for (t = 0; t < n_x; t++) {
         __m512i sum = _mm512_setzero_si512(), part[2];

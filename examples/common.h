@@ -128,6 +128,8 @@ static inline void parse_options(int argc, char **argv, const char *about, const
 typedef struct engine { /* options that the programs which run a model have in common */
     const char   *model, *backend, *isa, *kv;
     int           n_threads, host_layers;
+    smolq_progress_fn progress; /* of copying weights to a device; NULL: nobody asks */
+    void         *progress_user;
     smolq_device *device;
 } engine;
 
@@ -180,6 +182,8 @@ static inline smolq_model *open_model(engine *e)
     check(smolq_device_open(find_backend(e->backend), &device_options, &e->device, &err), &err);
     options.device = e->device;
     options.device_options = &device_options;
+    options.progress = e->progress;
+    options.user = e->progress_user;
     options.host_layers = e->host_layers;
     options.host_backend = BACKEND_CPU;
     check(smolq_open(e->model, &options, &model, &err), &err);

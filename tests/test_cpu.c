@@ -4,7 +4,7 @@
  * Then whole forwards: golden files, where they are, and models written here, by threads, batches and KV types, to one hash each.
  * Then what the device promises beside the bits: threads of ours or the host's, waiting, slices, the float settings of the host, nothing left behind.
  *
- * SMOLQ_LONG=1 takes the full products; else models take their combinations in rotation by SMOLQ_SEED or the day; the seed is printed.
+ * SMOLQ_LONG=1 takes the full products, of the golden models' whole forwards too; else models take their combinations in rotation by SMOLQ_SEED or the day; the seed is printed.
  * tests/test_cpu_tsan.sh runs the tests with "threads" in their names under ThreadSanitizer, tests/test_cpu_tiles.c those of products without AMX;
  * tests/test_cpu_arm.sh and tests/test_cpu_windows.sh run them in emulators. */
 #define SMOLQ_IMPLEMENTATION
@@ -16,14 +16,10 @@
 #include "whole.h"
 #include "drawn.h"
 #include <pthread.h>
-#include <time.h>
 #if defined(__x86_64__) || defined(_M_X64)
 #  include <immintrin.h>
 #endif
-#ifdef _WIN32
-#  include <windows.h>
-#else
-#  include <sys/mman.h>
+#ifndef _WIN32
 #  include "far.h"
 #endif
 
@@ -110,11 +106,11 @@ static void run_on_devices(bed *b, const char *name, int32_t numeric)
 
 /* ---- whole forwards: tests/whole.h ---- */
 
-/* One model on all devices: every thread count, batch and KV type, or of the nine combinations of a type of cache two for each instruction set. */
-static void whole(const char *name, const char *path, const smolq_source *source, uint64_t turn)
+/* One model on all devices: every thread count, batch and KV type if `all`, or of the nine combinations of a type of cache two for each instruction set. */
+static void whole(const char *name, const char *path, const smolq_source *source, uint64_t turn, int all)
 {
     static const int32_t batches[] = { 7, 512, 1 };
-    int32_t kv, most = is_long() ? 3 : 1;
+    int32_t kv, most = all ? 3 : 1;
     smolq_error err = { 0, "" };
     smolq_model *ref = open_on(NULL, path, source, &err);
     uint64_t expected[3];
@@ -132,7 +128,7 @@ static void whole(const char *name, const char *path, const smolq_source *source
         for (k = 0; k < most && model; k++)
             EACH_OF(i, batches) {
                 uint64_t hash;
-                if (!is_long() && (turn + (uint64_t)cpus[c].n_threads + (uint64_t)i) % 4 != 0) continue;
+                if (!all && (turn + (uint64_t)cpus[c].n_threads + (uint64_t)i) % 4 != 0) continue;
                 kv = (int32_t)((turn + (uint64_t)k) % 3) + 1;
                 if (kv == SMOLQ_KV_Q8_0 && smolq_model_info(ref)->head_dim % 32) kv = SMOLQ_KV_F32;
                 hash = hash_of(model, kv, batches[i], N_PROMPT, &err);

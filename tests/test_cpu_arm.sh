@@ -35,7 +35,7 @@ link() { # program, objects
 results() { # name, then a run of the test program: its lines with the name, and one that says whether it ended
     name=$1
     shift
-    "$@" >"$s/out" 2>"$s/why" </dev/null
+    env -u SMOLQ_LONG "$@" >"$s/out" 2>"$s/why" </dev/null # in the emulator samples must do
     status=$?
     sed -n -E "s/^(ok  |FAIL|skip) (.*)/\1 $name: \2/p" "$s/out"
     [ $status -eq 0 ] || { failed=1; grep -q '^FAIL' "$s/out" || fail "$name" "status $status $(tail -n 1 "$s/why")"; }

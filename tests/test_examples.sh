@@ -182,7 +182,7 @@ m = j["metadata"]
 assert any("\x1b" in key and "\ufffd" in key for key in m), list(m)
 print(m["big"], m["least"], m["yes"], m["tenth"], m["nan"], m["list"]["n"], m["none"]["n"], j["tensors"][0]["shape"], j["runnable"])' 2>&1 | tail -n 1)"
     check "hostile text reaches no terminal" "" "$(build/inspect "$scratch/hostile.gguf" 2>&1 | LC_ALL=C tr -d '\n\40-\176\200-\377' | od -An -c)"
-    check "bench --json has its keys" "backend control_gbps decode_gbps decode_tps first_token_ms isa kv_bytes open_ms peak_rss_bytes prefill_tps threads" \
+    check "bench --json has its keys" "backend contexts control_gbps decode_gbps decode_tps depth device_bytes first_token_ms isa kv_bytes kv_gbps open_ms peak_rss_bytes prefill_tps threads upload_gbps" \
         "$(build/bench -m $model -p 4 -n 2 --json | python3 -c 'import json, sys; print(*sorted(json.load(sys.stdin)))' 2>&1 | tail -n 1)"
 else
     for name in "inspect --json is JSON" "inspect --tensor --json is JSON" "hostile text becomes JSON" "hostile text reaches no terminal" "bench --json has its keys"; do
@@ -195,6 +195,9 @@ fi
 check "bench prints a row per thread count" "1 2" "$(echo $(build/bench -m $model -p 4 -n 2 -t 1,2 | sed -n 's/^cpu  *[a-z0-9]*  *\([0-9]*\)|.*/\1/p'))"
 check "bench says what part of the control it reaches" 1 "$(build/bench -m $model -p 4 -n 2 -t 1 | grep -c ' % |')"
 check "--isa caps" 1 "$(build/bench -m $model -p 4 -n 2 --isa ref --json | grep -c '"backend": "cpu", "isa": "ref", "threads": 1')"
+check "bench with contexts deeper than the prompt" 1 "$(build/bench -m $model -p 4 -n 2 -t 1 -d 9 -b 3 --json | grep -c '"depth": 9, "contexts": 3')"
+check "bench with contexts that begin" 1 "$(build/bench -m $model -p 4 -n 2 -t 1 -d 0 --json | grep -c '"depth": 1, "contexts": 1')"
+refuses "bench without a context" "1 context" build/bench -m $model -b 0
 check "bench without the cpu backend" 1 "$(build/bench -m $model -p 4 -n 2 -t 2 --backend ref --json | grep -c '"backend": "ref", "isa": "ref", "threads": 1')"
 refuses "too many threads" "threads" build/generate -t 1000
 printf 'Once upon a time there was a little girl who loved to play in the garden with her dog.' >"$scratch/text"

@@ -66,12 +66,12 @@ static uint64_t hash_of(smolq_model *model, int32_t kv_type, int32_t n_batch, in
     return hash;
 }
 
-/* One model, at path or in memory, on all devices; turn chooses among combinations where not all are taken. */
-static void whole(const char *name, const char *path, const smolq_source *source, uint64_t turn);
+/* One model, at path or in memory, on all devices, in all combinations or in some that turn chooses. */
+static void whole(const char *name, const char *path, const smolq_source *source, uint64_t turn, int all);
 
-static void golden_models(void)
+static void golden_folder(const char *tokens) /* with the models beside this file; skipped where it is not */
 {
-    const char *root = shared_path("golden/logits/tokens.txt");
+    const char *root = shared_path(tokens);
     char folder[1024], path[2048];
     uint64_t turn = rotation();
     struct dirent *entry;
@@ -84,9 +84,14 @@ static void golden_models(void)
         size_t n = strlen(entry->d_name);
         if (n < 5 || strcmp(entry->d_name + n - 5, ".gguf") != 0) continue;
         snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        whole(entry->d_name, path, NULL, fnv1a(turn, entry->d_name, n));
+        whole(entry->d_name, path, NULL, fnv1a(turn, entry->d_name, n), is_long());
     }
     closedir(files);
+}
+static void golden_models(void)
+{
+    golden_folder("golden/logits/tokens.txt");
+    golden_folder("golden/logits2/tokens.txt");
 }
 
 static void own_models(void)
@@ -115,7 +120,7 @@ static void own_models(void)
         file = model_build(&spec, &bytes);
         source = model_source(file, bytes);
         snprintf(name, sizeof name, "%s in %s", spec.family, build_types[t].name);
-        whole(name, NULL, &source, rotation() + (uint64_t)(s + t));
+        whole(name, NULL, &source, rotation() + (uint64_t)(s + t), 0);
         free(file);
     }
 }
