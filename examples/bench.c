@@ -271,7 +271,7 @@ static double prefill(smolq_context *context, const int32_t *ids, int n, int n_r
     return n_rounds > 1 ? median(rounds + 1, n_rounds - 1) : rounds[0];
 }
 
-/* The context holds `depth` tokens, of which n_prompt are there, and has logits. */
+/* The context holds `depth` tokens, of which n_prompt are there. */
 static void deepen(smolq_context *context, const int32_t *ids, int n_prompt, int depth)
 {
     smolq_error err;
