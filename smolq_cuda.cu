@@ -20,7 +20,7 @@
  *     quantize, matvec       its output, into the residual stream
  *     norm_quantize, matvec  gate and up, one gated by the other
  *     quantize, matvec       down, into the residual stream
- * and in the end norm_quantize and matvec for the logits.  Other families have steps of their own between; what is not fused goes by a kernel for each operation of the program.  More tokens
+ * and in the end norm_quantize and matvec for the logits, and best_logits where a token shall be drawn: only its candidates come to the host then.  Other families have steps of their own between; what is not fused goes by a kernel for each operation of the program.  More tokens
  * take matmul for matvec.  A shape of batch that comes a second time is captured as a CUDA graph, and replayed from then on.
  *
  * HOW A PRODUCT IS COMPUTED.  Everything is made of chunks, 32 weights of a row that lie side by side: a format (smolq__cuda_format_...) loads a chunk from the planes and takes it
@@ -1645,6 +1645,92 @@ static __global__ void __launch_bounds__(32) smolq__cuda_route(smolq__cuda_step 
     for (int32_t slot = 0; slot < s.n_used; slot++) weights[slot] = smolq_mul(weights[slot], s.scale);
 }
 
+/* ======== the best logits ======== */
+
+/* The k best of a row, best first, of equals the lower id (smolq_top): what a sampler's first steps keep.  A candidate is a key of 64 bits, its quotient above and its id below, so that the
+ * greater is the better and no two are equal; 0 is none.  A block has 8192 of them, sixteen in each thread's registers, and finds the least one that is in, bit by bit from above, by counting
+ * how many are not below.  What it leaves is sorted, and the next launch has that of 32 blocks in each of its own: two launches for 262144 logits, which are read once.  What limits it is a
+ * barrier for each bit, until a number of bits tells k apart. */
+enum { SMOLQ__CUDA_TOP_THREADS = 512, SMOLQ__CUDA_TOP_KEYS = 16, SMOLQ__CUDA_TOP_SPAN = SMOLQ__CUDA_TOP_THREADS * SMOLQ__CUDA_TOP_KEYS };
+
+/* Of a smolq_top what the device must know. */
+typedef struct smolq__cuda_ask { int32_t k; float divide; } smolq__cuda_ask; /* k 0: nothing is asked about this row */
+
+typedef struct smolq__cuda_tops {
+    const smolq__cuda_ask *ask;    /* [rows] */
+    const float    *logits;        /* [rows][n], or NULL: */
+    const uint64_t *from;          /* [rows][n] keys */
+    uint64_t       *to;            /* [rows][blocks][SMOLQ_TOP_MOST], those that there are and then zeros */
+    int32_t        *numeric, n;
+} smolq__cuda_tops;
+
+SMOLQ__CUDA_INLINE uint64_t smolq__cuda_key(float logit, smolq__cuda_ask ask, int32_t id)
+{
+    float quotient = (ask.divide != 0 ? logit / ask.divide : logit) + 0.0f; /* -0 becomes 0, its equal */
+    uint32_t u = smolq_bits(quotient);
+    if (!(quotient >= -3.40282347e38f)) return 0; /* NaN too */
+    u ^= u >> 31 ? ~0u : 0x80000000u;
+    return (uint64_t)u << 32 | ~(uint32_t)id;
+}
+
+/* How many of the block's keys are not below `least`.  Each call has a counter of its own, which begins as 0. */
+SMOLQ__CUDA_INLINE int32_t smolq__cuda_count(const uint64_t *key, uint64_t least, int32_t *counter)
+{
+    int32_t n = 0;
+    SMOLQ__CUDA_UNROLL
+    for (int32_t i = 0; i < SMOLQ__CUDA_TOP_KEYS; i++) n += key[i] >= least;
+    for (int32_t apart = 16; apart; apart /= 2) n += __shfl_xor_sync(~0u, n, apart);
+    if (threadIdx.x % 32 == 0) atomicAdd(counter, n);
+    __syncthreads(); /* all have counted */
+    return *counter;
+}
+
+static __global__ void __launch_bounds__(SMOLQ__CUDA_TOP_THREADS) smolq__cuda_best_logits(smolq__cuda_tops s)
+{
+    SMOLQ__CUDA_SHARED(uint64_t, best, SMOLQ_TOP_MOST);
+    SMOLQ__CUDA_SHARED(int32_t, counter, 66); /* for each bit, for all that are candidates, and for those that are in */
+    uint64_t key[SMOLQ__CUDA_TOP_KEYS], row = blockIdx.y, least = 1;
+    int32_t thread = (int32_t)threadIdx.x, first = (int32_t)blockIdx.x * SMOLQ__CUDA_TOP_SPAN + thread, finite = 1, n;
+    smolq__cuda_ask ask = s.ask[row];
+    if (ask.k == 0) return;
+    if (thread < 66) counter[thread] = 0;
+    SMOLQ__CUDA_UNROLL
+    for (int32_t i = 0; i < SMOLQ__CUDA_TOP_KEYS; i++) {
+        int32_t at = first + i * SMOLQ__CUDA_TOP_THREADS;
+        key[i] = 0;
+        if (at >= s.n) continue;
+        if (s.logits) {
+            float logit = s.logits[row * (uint64_t)s.n + (uint64_t)at];
+            finite &= smolq_is_finite(logit);
+            key[i] = smolq__cuda_key(logit, ask, at);
+        } else {
+            key[i] = s.from[row * (uint64_t)s.n + (uint64_t)at];
+        }
+    }
+    if (!finite) *s.numeric = 1;
+    __syncthreads(); /* the counters are 0 */
+    if (smolq__cuda_count(key, 1, &counter[64]) > ask.k) {
+        least = 0;
+        n = 0;
+        for (int32_t bit = 63; bit >= 0 && n != ask.k; bit--) {
+            uint64_t higher = least | (uint64_t)1 << bit;
+            n = smolq__cuda_count(key, higher, &counter[bit]);
+            if (n >= ask.k) least = higher;
+        }
+    }
+    SMOLQ__CUDA_UNROLL
+    for (int32_t i = 0; i < SMOLQ__CUDA_TOP_KEYS; i++)
+        if (key[i] >= least) best[atomicAdd(&counter[65], 1)] = key[i];
+    __syncthreads(); /* the best are there, in any order */
+    n = counter[65];
+    if (thread < SMOLQ_TOP_MOST) {
+        uint64_t *to = s.to + (row * gridDim.x + blockIdx.x) * SMOLQ_TOP_MOST, mine = thread < n ? best[thread] : 0;
+        int32_t rank = thread < n ? 0 : thread;
+        for (int32_t i = 0; i < n && mine; i++) rank += best[i] > mine;
+        to[rank] = mine;
+    }
+}
+
 /* ======== the device ======== */
 
 enum { SMOLQ__CUDA_STAGE = 4 << 20,   /* bytes of pinned memory for what a batch brings; loading takes two more pieces of this size for a while */
@@ -1657,7 +1743,7 @@ typedef struct smolq__cuda_shape {
     const smolq_program *program;
     const void *loaded;
     uint8_t    *buffer[SMOLQ_BUF_COUNT], *scratch;
-    int32_t     n_rows, n_out, tiles;
+    int32_t     n_rows, n_out, tiles, asks;
     uint32_t    op, end_op;
 } smolq__cuda_shape;
 
@@ -2169,7 +2255,7 @@ static smolq_result smolq__cuda_copy(void *state, uint8_t *to, const uint8_t *fr
 
 /* What stands where in the scratch of a batch of n rows, in bytes.  All up to `caches` is sent for every run, and of the caches as many as there are contexts. */
 typedef struct smolq__cuda_room {
-    uint64_t numeric, token, position, out_row, context, buffer[SMOLQ_BUF_COUNT] /* of those that the host fills */, caches, parts, logits, end;
+    uint64_t numeric, token, position, out_row, context, asks, buffer[SMOLQ_BUF_COUNT] /* of those that the host fills */, caches, parts, logits, keys[2], best, end;
 } smolq__cuda_room;
 
 static uint64_t smolq__cuda_reserve(uint64_t *end, uint64_t bytes)
@@ -2179,10 +2265,13 @@ static uint64_t smolq__cuda_reserve(uint64_t *end, uint64_t bytes)
     return at;
 }
 
+/* Keys that a launch leaves of n candidates of a row. */
+static uint64_t smolq__cuda_keys_of(uint64_t n) { return (n + SMOLQ__CUDA_TOP_SPAN - 1) / SMOLQ__CUDA_TOP_SPAN * SMOLQ_TOP_MOST; }
+
 static smolq__cuda_room smolq__cuda_room_for(const smolq_program *program, int32_t n_rows)
 {
     smolq__cuda_room room;
-    uint64_t n = (uint64_t)n_rows, n_logits = n < SMOLQ__CUDA_LOGIT_ROWS ? n : (uint64_t)SMOLQ__CUDA_LOGIT_ROWS, end = 0;
+    uint64_t n = (uint64_t)n_rows, n_logits = n < SMOLQ__CUDA_LOGIT_ROWS ? n : (uint64_t)SMOLQ__CUDA_LOGIT_ROWS, n_keys = (uint64_t)program->n_vocab, end = 0;
     int32_t i;
     memset(&room, 0, sizeof room);
     room.numeric = smolq__cuda_reserve(&end, 4);
@@ -2190,11 +2279,17 @@ static smolq__cuda_room smolq__cuda_room_for(const smolq_program *program, int32
     room.position = smolq__cuda_reserve(&end, n * 4);
     room.out_row = smolq__cuda_reserve(&end, n * 4);
     room.context = smolq__cuda_reserve(&end, n * 4);
+    room.asks = smolq__cuda_reserve(&end, n * sizeof(smolq__cuda_ask));
     for (i = 0; i < SMOLQ_BUF_LOGITS; i++)
         if (smolq_is_host_buffer(i)) room.buffer[i] = smolq__cuda_reserve(&end, n * program->row_bytes[i]);
     room.caches = smolq__cuda_reserve(&end, n * (uint64_t)program->n_layer * sizeof(smolq_kv_layer));
     room.parts = smolq__cuda_reserve(&end, SMOLQ__CUDA_PARTS);
     room.logits = smolq__cuda_reserve(&end, n_logits * (uint64_t)program->n_vocab * 4);
+    for (i = 0; i < 2; i++) { /* launches after the second write where one has read before; the last one writes to best */
+        n_keys = smolq__cuda_keys_of(n_keys);
+        room.keys[i] = smolq__cuda_reserve(&end, n_keys > SMOLQ_TOP_MOST ? n_logits * n_keys * 8 : 0);
+    }
+    room.best = smolq__cuda_reserve(&end, n_logits * SMOLQ_TOP_MOST * 8);
     room.end = end;
     return room;
 }
@@ -2214,6 +2309,9 @@ typedef struct smolq__cuda_walk {
     int32_t             first_row; /* of the rows that want logits, in the operations that write them */
     int32_t             n_logits;  /* and how many of them; elsewhere 0 */
     int32_t             tiles;     /* of keys */
+    int32_t             asks;      /* is anything asked about the logits? */
+    int32_t             n_tops;    /* rows from first_top on whose best are on their way to the stage */
+    int32_t             first_top;
     smolq_error        *err;
 } smolq__cuda_walk;
 
@@ -2271,6 +2369,10 @@ static smolq_result smolq__cuda_bring(smolq__cuda_walk *k)
     if (result == SMOLQ_OK && run->n_out) result = smolq__cuda_put(k, &image, k->room.out_row, run->out_row, (uint64_t)run->n_out * 4);
     for (i = 0; i < run->n_rows && numbers; i++) numbers[i] = smolq__cuda_context_of(run, i, numbers, &n_contexts);
     if (result == SMOLQ_OK) result = smolq__cuda_put(k, &image, k->room.context, numbers, rows * 4);
+    for (i = 0; i < run->n_out && k->asks && result == SMOLQ_OK; i++) {
+        smolq__cuda_ask ask = { run->top[i] ? run->top[i]->k : 0, run->top[i] ? run->top[i]->divide : 0 };
+        result = smolq__cuda_put(k, &image, k->room.asks + (uint64_t)i * sizeof ask, &ask, sizeof ask);
+    }
     for (i = 0; i < SMOLQ_BUF_LOGITS && result == SMOLQ_OK; i++)
         if (smolq_is_host_buffer(i) && run->program->row_bytes[i]) result = smolq__cuda_put(k, &image, k->room.buffer[i], run->buffer[i], rows * run->program->row_bytes[i]);
     for (i = 0, n_contexts = 0; i < run->n_rows && result == SMOLQ_OK; i++)
@@ -2639,18 +2741,89 @@ static uint32_t smolq__cuda_first_of_logits(const smolq_run *run)
     return op;
 }
 
-/* Between host and device, rows first_row .. first_row + n_logits. */
+/* A row of logits to the host. */
+static smolq_result smolq__cuda_fetch_logits(smolq__cuda_walk *k, int32_t row, int32_t place)
+{
+    size_t bytes = (size_t)k->run->program->n_vocab * 4;
+    SMOLQ__CUDA_TRY(k->d, k->err, cudaMemcpyAsync(k->run->logits[row], k->run->scratch + k->room.logits + (size_t)place * bytes, bytes, cudaMemcpyDeviceToHost, k->d->stream));
+    return SMOLQ_OK;
+}
+
+/* Launches what is asked about the rows that are there. */
+static smolq_result smolq__cuda_run_tops(smolq__cuda_walk *k)
+{
+    uint8_t *scratch = k->run->scratch;
+    smolq_result result = SMOLQ_OK;
+    smolq__cuda_tops s;
+    int turn = 0;
+    if (!k->asks) return SMOLQ_OK;
+    memset(&s, 0, sizeof s);
+    s.ask = (const smolq__cuda_ask *)(const void *)(scratch + k->room.asks) + k->first_row;
+    s.logits = (const float *)(const void *)(scratch + k->room.logits);
+    s.n = k->run->program->n_vocab;
+    s.numeric = k->batch.numeric;
+    while (s.to != (uint64_t *)(void *)(scratch + k->room.best) && result == SMOLQ_OK) {
+        unsigned blocks = smolq__cuda_blocks(s.n, SMOLQ__CUDA_TOP_SPAN);
+        s.to = (uint64_t *)(void *)(scratch + (blocks == 1 ? k->room.best : k->room.keys[turn]));
+        result = smolq__cuda_launch(k, smolq__cuda_best_logits, "best logits", blocks, (unsigned)k->n_logits, SMOLQ__CUDA_TOP_THREADS, s);
+        s.logits = NULL;
+        s.from = s.to;
+        s.n = (int32_t)smolq__cuda_keys_of((uint64_t)s.n);
+        turn ^= 1;
+    }
+    return result;
+}
+
+enum { SMOLQ__CUDA_STAGED_TOPS = 256 }; /* where they are in the stage, behind the flag */
+
+static smolq_result smolq__cuda_fetch_tops(smolq__cuda_walk *k)
+{
+    if (!k->asks) return SMOLQ_OK;
+    SMOLQ__CUDA_TRY(k->d, k->err, cudaMemcpyAsync(k->d->stage + SMOLQ__CUDA_STAGED_TOPS, k->run->scratch + k->room.best, (size_t)k->n_logits * SMOLQ_TOP_MOST * 8, cudaMemcpyDeviceToHost, k->d->stream));
+    k->first_top = k->first_row;
+    k->n_tops = k->n_logits;
+    return SMOLQ_OK;
+}
+
+/* The answers, which have come.  A row with fewer than k numbers, or an infinite one, goes to the host whole. */
+static smolq_result smolq__cuda_read_tops(smolq__cuda_walk *k)
+{
+    smolq_result result = SMOLQ_OK;
+    int32_t i, n, n_whole = 0;
+    for (i = 0; i < k->n_tops && result == SMOLQ_OK; i++) {
+        smolq_top *top = k->run->top[k->first_top + i];
+        const uint64_t *key = (const uint64_t *)(const void *)(k->d->stage + SMOLQ__CUDA_STAGED_TOPS) + (size_t)i * SMOLQ_TOP_MOST;
+        for (n = 0; top && n < top->k && key[n]; n++) {
+            uint32_t u = (uint32_t)(key[n] >> 32);
+            top->id[n] = (int32_t)~(uint32_t)key[n];
+            top->logit[n] = smolq_from_bits(u >> 31 ? u ^ 0x80000000u : ~u);
+        }
+        if (!top) continue;
+        if (n == top->k && smolq_is_finite(top->logit[0])) {
+            top->n = n;
+        } else {
+            result = smolq__cuda_fetch_logits(k, k->first_top + i, i);
+            n_whole++;
+        }
+    }
+    if (n_whole && result == SMOLQ_OK) SMOLQ__CUDA_TRY(k->d, k->err, cudaStreamSynchronize(k->d->stream));
+    k->n_tops = 0;
+    return result;
+}
+
+/* Between host and device, rows first_row .. first_row + n_logits; to the host those about which nothing is asked. */
 static smolq_result smolq__cuda_copy_logits(smolq__cuda_walk *k, int to_host)
 {
     size_t bytes = (size_t)k->run->program->n_vocab * 4;
     int32_t i;
-    for (i = 0; i < k->n_logits; i++) {
+    smolq_result result = SMOLQ_OK;
+    for (i = 0; i < k->n_logits && result == SMOLQ_OK; i++) {
         uint8_t *here = k->run->scratch + k->room.logits + (size_t)i * bytes;
-        float *there = k->run->logits[k->first_row + i];
-        if (to_host) SMOLQ__CUDA_TRY(k->d, k->err, cudaMemcpyAsync(there, here, bytes, cudaMemcpyDeviceToHost, k->d->stream));
-        else SMOLQ__CUDA_TRY(k->d, k->err, cudaMemcpyAsync(here, there, bytes, cudaMemcpyHostToDevice, k->d->stream));
+        int32_t row = k->first_row + i;
+        if (!to_host) SMOLQ__CUDA_TRY(k->d, k->err, cudaMemcpyAsync(here, k->run->logits[row], bytes, cudaMemcpyHostToDevice, k->d->stream));
+        else if (!k->asks || !k->run->top[row]) result = smolq__cuda_fetch_logits(k, row, i);
     }
-    return SMOLQ_OK;
+    return result;
 }
 
 /* launch 0: they are on the device already. */
@@ -2661,9 +2834,15 @@ static smolq_result smolq__cuda_run_logits(smolq__cuda_walk *k, uint32_t op, int
     if (op == k->run->end_op) return SMOLQ_OK;
     for (k->first_row = 0; k->first_row < n_out && result == SMOLQ_OK; k->first_row += k->n_logits) {
         k->n_logits = n_out - k->first_row < SMOLQ__CUDA_LOGIT_ROWS ? n_out - k->first_row : SMOLQ__CUDA_LOGIT_ROWS;
-        if (launch && k->run->program->ops[op].kind == SMOLQ_OP_CAP) result = smolq__cuda_copy_logits(k, 0); /* another device has made them */
+        if (k->n_tops) { /* before other logits come where those of the rows before are */
+            SMOLQ__CUDA_TRY(k->d, k->err, cudaStreamSynchronize(k->d->stream));
+            result = smolq__cuda_read_tops(k);
+        }
+        if (launch && result == SMOLQ_OK && k->run->program->ops[op].kind == SMOLQ_OP_CAP) result = smolq__cuda_copy_logits(k, 0); /* another device has made them */
         if (launch && result == SMOLQ_OK) result = smolq__cuda_run_ops(k, op, k->run->end_op);
+        if (launch && result == SMOLQ_OK) result = smolq__cuda_run_tops(k);
         if (result == SMOLQ_OK) result = smolq__cuda_copy_logits(k, 1);
+        if (result == SMOLQ_OK) result = smolq__cuda_fetch_tops(k);
     }
     k->first_row = k->n_logits = 0;
     return result;
@@ -2687,6 +2866,7 @@ static smolq__cuda_graph *smolq__cuda_graph_of(const smolq__cuda_walk *k)
     shape.n_rows = run->n_rows;
     shape.n_out = run->n_out;
     shape.tiles = k->tiles;
+    shape.asks = k->asks;
     shape.op = run->op;
     shape.end_op = run->end_op;
     d->n_runs++;
@@ -2714,6 +2894,7 @@ static void smolq__cuda_capture(smolq__cuda_walk *k, smolq__cuda_graph *graph, u
         result = smolq__cuda_run_ops(k, k->run->op, logits);
         k->n_logits = k->run->n_out;
         if (result == SMOLQ_OK && k->n_logits) result = smolq__cuda_run_ops(k, logits, k->run->end_op);
+        if (result == SMOLQ_OK && k->n_logits) result = smolq__cuda_run_tops(k);
         k->n_logits = 0;
         if (cudaStreamEndCapture(k->d->stream, &recorded) != cudaSuccess) recorded = NULL;
         if (recorded && (result != SMOLQ_OK || cudaGraphInstantiate(&graph->exec, recorded, 0) != cudaSuccess)) graph->exec = NULL;
@@ -2781,7 +2962,15 @@ static smolq_result smolq__cuda_work(smolq__cuda_walk *k)
     SMOLQ__CUDA_TRY(k->d, k->err, cudaMemcpyAsync(k->d->stage, run->scratch + k->room.numeric, 4, cudaMemcpyDeviceToHost, k->d->stream));
     SMOLQ__CUDA_TRY(k->d, k->err, cudaStreamSynchronize(k->d->stream));
     if (*(const int32_t *)(const void *)k->d->stage) run->numeric = 1;
-    return SMOLQ_OK;
+    return smolq__cuda_read_tops(k);
+}
+
+/* Only when the logits are done. */
+static int32_t smolq__cuda_asks(const smolq_run *run)
+{
+    int32_t i, n = 0;
+    for (i = 0; i < run->n_out && run->top && run->end_op == (uint32_t)run->program->n_ops; i++) n += run->top[i] != NULL;
+    return n > 0;
 }
 
 static smolq_result smolq__cuda_run(void *state, smolq_run *run, smolq_error *err)
@@ -2795,6 +2984,7 @@ static smolq_result smolq__cuda_run(void *state, smolq_run *run, smolq_error *er
     k.err = err;
     k.room = smolq__cuda_room_for(run->program, run->n_rows);
     k.tiles = smolq__cuda_tiles_of(run);
+    k.asks = smolq__cuda_asks(run);
     k.batch.numeric = (int32_t *)(void *)(run->scratch + k.room.numeric);
     k.batch.token = (const int32_t *)(const void *)(run->scratch + k.room.token);
     k.batch.position = (const int32_t *)(const void *)(run->scratch + k.room.position);

@@ -232,20 +232,13 @@ static void say(const char *what)
     if (isatty(fileno(stderr))) fprintf(stderr, "\r\033[K%s", what);
 }
 
+/* Evaluates tokens and draws the likeliest one after them. */
 static void evaluate(smolq_context *context, const int32_t *ids, int n)
 {
-    smolq_eval_item item = { context, ids, n, SMOLQ_LOGITS_LAST, NULL };
+    int32_t id;
+    smolq_eval_item item = { context, ids, n, SMOLQ_LOGITS_SAMPLE, NULL, NULL, &id };
     smolq_error err;
     check(smolq_eval(&item, 1, NULL, &err), &err);
-}
-
-/* The next token of all contexts. */
-static void step(const smolq_eval_item *items, int32_t *ids, int n, int n_vocab)
-{
-    smolq_error err;
-    int i;
-    for (i = 0; i < n; i++) check(smolq_sample(NULL, smolq_context_logits(items[i].context), n_vocab, &ids[i], &err), &err);
-    check(smolq_eval(items, n, NULL, &err), &err);
 }
 
 /* When the first and the last piece of the weights had been copied to the device. */
@@ -279,24 +272,23 @@ static double prefill(smolq_context *context, const int32_t *ids, int n, int n_r
     return n_rounds > 1 ? median(rounds + 1, n_rounds - 1) : rounds[0];
 }
 
-/* The context holds `depth` tokens, of which n_prompt are there, and has logits. */
+/* The context holds `depth` tokens, of which n_prompt are there. */
 static void deepen(smolq_context *context, const int32_t *ids, int n_prompt, int depth)
 {
     smolq_error err;
     if (depth > n_prompt) evaluate(context, ids + n_prompt, depth - n_prompt);
-    if (depth >= n_prompt) return;
-    check(smolq_context_truncate(context, depth - 1, &err), &err);
-    evaluate(context, ids, 1);
+    if (depth < n_prompt) check(smolq_context_truncate(context, depth, &err), &err);
 }
 
-static void decode(measure *m, const control *c, const smolq_eval_item *items, int32_t *ids, const task *t, int n_vocab)
+static void decode(measure *m, const control *c, const smolq_eval_item *items, const task *t)
 {
     double decodes[ROUNDS], controls[ROUNDS] = { 0 };
     int n_rounds = t->n_text < ROUNDS ? t->n_text : ROUNDS, round, i;
+    smolq_error err;
     for (round = 0; round < n_rounds; round++) {
         int begin = t->n_text * round / n_rounds, end = t->n_text * (round + 1) / n_rounds;
         double start = now_ms();
-        for (i = begin; i < end; i++) step(items, ids, t->n_contexts, n_vocab);
+        for (i = begin; i < end; i++) check(smolq_eval(items, t->n_contexts, NULL, &err), &err);
         decodes[round] = (end - begin) * 1e3 / (now_ms() - start);
         if (c->on_device || c->n_threads) controls[round] = control_in(c, c->manner);
     }
@@ -313,7 +305,7 @@ static measure run(engine *e, const task *t)
     int n_ids = t->n_prompt > t->depth ? t->n_prompt : t->depth, n_ctx = n_ids + t->n_text, n_vocab, i;
     smolq_context_options context_of = context_options(e, n_ctx, t->n_batch);
     smolq_eval_item *items = (smolq_eval_item *)need((size_t)t->n_contexts, sizeof *items);
-    int32_t *ids = (int32_t *)need((size_t)n_ids, sizeof *ids), *next = (int32_t *)need((size_t)t->n_contexts, sizeof *next), id;
+    int32_t *ids = (int32_t *)need((size_t)n_ids, sizeof *ids), *next = (int32_t *)need((size_t)t->n_contexts, sizeof *next);
     upload u = { 0 };
     control c;
     const smolq_info *info;
@@ -334,7 +326,6 @@ static measure run(engine *e, const task *t)
     info = smolq_model_info(model);
     n_vocab = info->n_vocab;
     evaluate(context, ids, 1);
-    check(smolq_sample(NULL, smolq_context_logits(context), n_vocab, &id, &err), &err);
     m.first_token_ms = now_ms() - start;
     if (u.last > u.first) m.upload_gbps = (u.last - u.first) * (double)info->device_bytes * 1e-6 / (u.last_ms - u.first_ms);
 
@@ -352,16 +343,14 @@ static measure run(engine *e, const task *t)
     w = weights_of(model);
     m.prefill_gops = m.prefill_tps * w.n_products * 2e-9;
     for (i = 0; i < t->n_contexts; i++) {
-        smolq_eval_item item = { i ? open_context(model, &context_of) : context, &next[i], 1, SMOLQ_LOGITS_LAST, NULL };
+        smolq_eval_item item = { i ? open_context(model, &context_of) : context, &next[i], 1, SMOLQ_LOGITS_SAMPLE, NULL, NULL, &next[i] };
         items[i] = item;
-        if (i == 0) continue;
-        check(smolq_context_fork(item.context, context, &err), &err);
-        check(smolq_context_truncate(item.context, t->depth - 1, &err), &err); /* for logits of its own */
-        evaluate(item.context, ids, 1);
+        next[i] = ids[i % n_ids];
+        if (i) check(smolq_context_fork(item.context, context, &err), &err);
     }
     if (info->device_bytes && info->host_layers == 0) on_device = bench_cuda_open(w.bytes);
     c = control_open(&w, info->device_bytes ? 0 : m.n_threads, on_device);
-    decode(&m, &c, items, next, t, n_vocab);
+    decode(&m, &c, items, t);
     check(smolq_plan(model, &context_of, &memory, &err), &err);
     m.kv_bytes = memory.kv_bytes;
     m.kv_gbps = m.decode_tps * (double)memory.kv_bytes * (t->depth + t->n_text / 2) / n_ctx / 1e9;

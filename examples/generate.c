@@ -114,14 +114,13 @@ int main(int argc, char **argv)
 
     start = now_ms();
     while (n_made != n_max) {
-        smolq_eval_item item = { context, n_evals ? &id : ids, n_evals ? 1 : (int32_t)n_prompt, SMOLQ_LOGITS_LAST, NULL };
+        smolq_eval_item item = { context, n_evals ? &id : ids, n_evals ? 1 : (int32_t)n_prompt, SMOLQ_LOGITS_SAMPLE, NULL, sampler, &id };
         if (n_evals && smolq_context_length(context) == smolq_context_capacity(context)) {
             ended = "the context is full";
             break;
         }
         check(smolq_eval(&item, 1, NULL, &err), &err);
         if (n_evals++ == 0) prompt_ms = now_ms() - start;
-        check(smolq_sample(sampler, smolq_context_logits(context), smolq_vocab_size(vocab), &id, &err), &err);
         if (sampler) smolq_sampler_accept(sampler, id);
         if (smolq_token_is_eog(vocab, id)) {
             ended = "end of text";

@@ -21,9 +21,8 @@ static int say(smolq_context *context, const smolq_vocab *vocab, const char *pro
     if (smolq_tokenize(vocab, prompt, strlen(prompt), SMOLQ_ADD_BOS, ids, 512, &n, &err)) return 1;
     printf("%s", prompt);
     for (i = 0; i < 100; i++) {
-        smolq_eval_item item = { context, ids, (int32_t)n, SMOLQ_LOGITS_LAST, NULL };
+        smolq_eval_item item = { context, ids, (int32_t)n, SMOLQ_LOGITS_SAMPLE, NULL, NULL, &id };
         if (smolq_eval(&item, 1, NULL, &err)) return 1;
-        if (smolq_sample(NULL, smolq_context_logits(context), smolq_vocab_size(vocab), &id, &err)) return 1;
         if (smolq_token_is_eog(vocab, id)) break;
         if (smolq_detokenize(vocab, &id, 1, 0, text, sizeof text, &n, &err)) return 1;
         fwrite(text, 1, n, stdout);

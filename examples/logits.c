@@ -59,7 +59,7 @@ int main(int argc, char **argv)
     binary(out);
 
     for (i = 0; i < n; i += n_now) {
-        smolq_eval_item item = { context, ids + i, batch, SMOLQ_LOGITS_ALL, logits };
+        smolq_eval_item item = { context, ids + i, batch, SMOLQ_LOGITS_ALL, logits, NULL, NULL };
         n_now = n - i < (size_t)batch ? n - i : (size_t)batch;
         item.n_tokens = (int32_t)n_now;
         check(smolq_eval(&item, 1, NULL, &err), &err);

@@ -84,7 +84,7 @@ int main(int argc, char **argv)
         memcpy(in + bos, ids + done, piece * sizeof *ids);
         check(smolq_context_truncate(context, 0, &err), &err);
         for (i = 0; i < piece + bos; i += BATCH) {
-            smolq_eval_item item = { context, in + i, BATCH, SMOLQ_LOGITS_ALL, logits };
+            smolq_eval_item item = { context, in + i, BATCH, SMOLQ_LOGITS_ALL, logits, NULL, NULL };
             if (piece + bos - i < BATCH) item.n_tokens = (int32_t)(piece + bos - i);
             check(smolq_eval(&item, 1, NULL, &err), &err);
             for (j = i; j < i + (size_t)item.n_tokens && j + 1 < piece + bos; j++) { /* position j predicts token j + 1 */

@@ -14,9 +14,8 @@
  *     const smolq_vocab *vocab = smolq_model_vocab(model);
  *     smolq_tokenize(vocab, "Once upon a time", 16, SMOLQ_ADD_BOS, ids, 256, &n, &err);
  *     for (;;) {
- *         smolq_eval_item item = { chat, ids, (int32_t)n, SMOLQ_LOGITS_LAST, NULL };
+ *         smolq_eval_item item = { chat, ids, (int32_t)n, SMOLQ_LOGITS_SAMPLE, NULL, NULL, &id };
  *         if (smolq_eval(&item, 1, NULL, &err)) break;               // the context is full, for example
- *         if (smolq_sample(NULL, smolq_context_logits(chat), smolq_vocab_size(vocab), &id, &err)) break;
  *         if (smolq_token_is_eog(vocab, id)) break;
  *         smolq_detokenize(vocab, &id, 1, 0, text, sizeof text, &n, &err);
  *         fwrite(text, 1, n, stdout);
@@ -477,16 +476,20 @@ SMOLQ_API smolq_result smolq_context_fork(smolq_context *to, const smolq_context
 
 /* ==== EVALUATION ==================================================================================================== */
 
-enum { SMOLQ_LOGITS_LAST = 0, SMOLQ_LOGITS_NONE = 1, SMOLQ_LOGITS_ALL = 2 };
+enum { SMOLQ_LOGITS_LAST = 0, SMOLQ_LOGITS_NONE = 1, SMOLQ_LOGITS_ALL = 2, SMOLQ_LOGITS_SAMPLE = 3 };
+typedef struct smolq_sampler smolq_sampler; /* SAMPLING, below */
 
 /* Append tokens to a context.  logits: the caller's [1][n_vocab] (LAST) or [n_tokens][n_vocab] (ALL), or NULL: LAST keeps them in
- * the context. */
+ * the context.  SAMPLE gives no logits but *id, the token that smolq_sample draws from those after the last token, with the same errors.
+ * On a GPU the logits then stay where they are, if the sampler begins with top-k (k <= 256), a temperature before it or not, or is greedy. */
 typedef struct smolq_eval_item {
     smolq_context *context;
     const int32_t *tokens;
     int32_t        n_tokens; /* 1 or more */
     int32_t        want;     /* SMOLQ_LOGITS_... */
     float         *logits;
+    smolq_sampler *sampler;  /* SAMPLE: borrowed; NULL: greedy.  It does not accept the token */
+    int32_t       *id;       /* SAMPLE: written when all has succeeded; may be where the token stood that was evaluated */
 } smolq_eval_item;
 
 typedef struct smolq_eval_options {
@@ -501,8 +504,8 @@ typedef struct smolq_eval_options {
 SMOLQ_API smolq_result smolq_eval(const smolq_eval_item *items, int32_t n_items, const smolq_eval_options *options, smolq_error *err);
 
 /* The same in slices: begin once, then step until it returns SMOLQ_OK.  Each step works for about budget_us microseconds
- * (0: to the end) and returns SMOLQ_MORE while there is more.  Slices don't change a bit.  items, tokens and logits stay borrowed
- * until then.  smolq_eval_cancel gives up and leaves the contexts as they were; after an error there is nothing to cancel. */
+ * (0: to the end) and returns SMOLQ_MORE while there is more.  Slices don't change a bit.  items, tokens, logits, samplers and ids stay
+ * borrowed until then.  smolq_eval_cancel gives up and leaves the contexts as they were; after an error there is nothing to cancel. */
 typedef struct smolq_evaluation {
     const smolq_eval_item *items;
     int32_t            n_items;
@@ -553,7 +556,6 @@ typedef struct smolq_sampler_options {
     smolq_allocator           allocator;
 } smolq_sampler_options;
 
-typedef struct smolq_sampler smolq_sampler;
 SMOLQ_API smolq_result smolq_sampler_open(int32_t n_vocab, const smolq_sampler_options *options, smolq_sampler **sampler, smolq_error *err);
 SMOLQ_API void         smolq_sampler_close(smolq_sampler *sampler); /* NULL is fine */
 

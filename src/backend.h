@@ -114,6 +114,16 @@ typedef struct smolq_kv_layer {
     uint64_t head_row_bytes; /* bytes of one [head_dim] */
 } smolq_kv_layer;
 
+/* What may be asked about a row of logits in their place: the k best, best first, of equals the lower id.  A row is ranked by logit / divide, one division in f32. */
+enum { SMOLQ_TOP_MOST = 256 };
+typedef struct smolq_top {
+    int32_t k;                     /* 1..SMOLQ_TOP_MOST, at most n_vocab */
+    float   divide;                /* above 0; or 0: the logits as they are */
+    int32_t n;                     /* 0 before the run.  k after it: they are found, and logits are not written; still 0: logits are */
+    int32_t id[SMOLQ_TOP_MOST];
+    float   logit[SMOLQ_TOP_MOST]; /* divided; -0 may be 0 */
+} smolq_top;
+
 /* A batch on its way through the program. */
 typedef struct smolq_run {
     const smolq_program *program;
@@ -123,6 +133,8 @@ typedef struct smolq_run {
     const smolq_kv_layer *const *kv; /* [n_rows]: the cache of the row's context, [n_layer] */
     const int32_t       *out_row;    /* [n_out]: rows that want logits, ascending */
     float *const        *logits;     /* [n_out] */
+    smolq_top *const    *top;        /* [n_out], or NULL: what is asked about each row, or NULL.  A backend may answer when it ends the program, if k quotients are finite and none is
+                                      * +infinity; then it sets numeric for a row with NaN or infinity.  One whose logits are in the host's memory has nothing to gain */
     uint8_t             *buffer[SMOLQ_BUF_COUNT]; /* in the device's memory if it has its own (smolq_backend_memory), but for smolq_is_host_buffer */
     uint32_t             op;         /* the next piece of work: pieces of an op are numbered by the backend */
     uint64_t             unit;
@@ -154,7 +166,7 @@ SMOLQ_INLINE int32_t smolq_is_host_buffer(int32_t buffer)
 }
 
 /* What a backend adds whose device has memory of its own.  Then weights are copied there when a model opens, and activations, KV cache and scratch of a context live
- * there; token, position, kv, out_row and logits of a run, and the buffers above, stay in the host's memory.  A run that has returned has finished on the device.
+ * there; token, position, kv, out_row, logits and top of a run, and the buffers above, stay in the host's memory.  A run that has returned has finished on the device.
  * All of it may be called while another thread computes on the device. */
 typedef struct smolq_backend_memory {
     /* Bytes of device memory, to the byte, that load takes for the operations [first_op, n_ops). */

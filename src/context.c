@@ -9,6 +9,7 @@
  * failed evaluation that went on too far) the next evaluation first feeds the kept tokens again, which gives the same bits. */
 #pragma once
 #include "model.c"
+#include "sample.c"
 
 /* ---- plan ---- */
 
@@ -111,6 +112,7 @@ static void smolq__context_runs(smolq_context *context, const smolq__layout *lay
         run->kv = (const smolq_kv_layer *const *)context->row_kv;
         run->out_row = context->out_row;
         run->logits = context->row_logits;
+        run->top = context->row_top;
         for (i = 0; i < SMOLQ_BUF_COUNT; i++) run->buffer[i] = base[smolq_is_host_buffer(i) ? SMOLQ__ON_HOST : side] + layout->stage[s].buffer[i];
         run->scratch = base[side] + layout->stage[s].scratch;
         run->loaded = model->stages.at[s].loaded;
@@ -181,6 +183,7 @@ SMOLQ_API smolq_result smolq_context_open(smolq_model *model, const smolq_contex
     opened->out_row = (int32_t *)(void *)(host + layout.out_row);
     opened->row_kv = (const smolq_kv_layer **)(void *)(host + layout.row_kv);
     opened->row_logits = (float **)(void *)(host + layout.row_logits);
+    opened->row_top = (smolq_top **)(void *)(host + layout.row_top);
     smolq__context_runs(opened, &layout, base);
     smolq__context_cache(opened, &layout, base);
     *context = opened;
@@ -298,6 +301,15 @@ SMOLQ_API smolq_result smolq_context_fork(smolq_context *to, const smolq_context
 
 /* ---- evaluation ---- */
 
+static smolq_result smolq__check_sample(const smolq_eval_item *item, int32_t i, smolq_error *err)
+{
+    int32_t n_vocab = item->context->model->arch.hp.n_vocab;
+    if (!item->id) return smolq__fail(err, SMOLQ_E_ARGUMENT, "item %d: SMOLQ_LOGITS_SAMPLE needs an id to write", (int)i);
+    if (item->sampler && item->sampler->n_vocab != n_vocab)
+        return smolq__fail(err, SMOLQ_E_ARGUMENT, "item %d: a sampler for %d tokens, expected %d", (int)i, (int)item->sampler->n_vocab, (int)n_vocab);
+    return SMOLQ_OK;
+}
+
 static smolq_result smolq__check_item(const smolq_eval_item *items, int32_t i, smolq_error *err)
 {
     const smolq_eval_item *item = &items[i];
@@ -307,8 +319,9 @@ static smolq_result smolq__check_item(const smolq_eval_item *items, int32_t i, s
     if (result) return result;
     if (context->model != items[0].context->model) return smolq__fail(err, SMOLQ_E_ARGUMENT, "item %d: a context of another model than item 0", (int)i);
     if (item->n_tokens < 1 || !item->tokens) return smolq__fail(err, SMOLQ_E_ARGUMENT, "item %d: %d tokens, expected 1 or more", (int)i, (int)item->n_tokens);
-    if (item->want < SMOLQ_LOGITS_LAST || item->want > SMOLQ_LOGITS_ALL) return smolq__fail(err, SMOLQ_E_ARGUMENT, "item %d: want is %d, expected SMOLQ_LOGITS_...", (int)i, (int)item->want);
+    if (item->want < SMOLQ_LOGITS_LAST || item->want > SMOLQ_LOGITS_SAMPLE) return smolq__fail(err, SMOLQ_E_ARGUMENT, "item %d: want is %d, expected SMOLQ_LOGITS_...", (int)i, (int)item->want);
     if (item->want == SMOLQ_LOGITS_ALL && !item->logits) return smolq__fail(err, SMOLQ_E_ARGUMENT, "item %d: SMOLQ_LOGITS_ALL needs a buffer", (int)i);
+    if (item->want == SMOLQ_LOGITS_SAMPLE && (result = smolq__check_sample(item, i, err)) != SMOLQ_OK) return result;
     if (item->n_tokens > context->n_ctx - context->length)
         return smolq__fail(err, SMOLQ_E_CONTEXT_FULL, "item %d: %d tokens, room for %d (%d of %d are used)", (int)i, (int)item->n_tokens, (int)(context->n_ctx - context->length),
                            (int)context->length, (int)context->n_ctx);
@@ -338,9 +351,11 @@ static void smolq__add_row(smolq_run *run, smolq_context *first, const smolq_eva
         if (model->program.row_bytes[SMOLQ_BUF_ROPE + table]) smolq__rope_row(context->ropes[table], position, (float *)(void *)smolq_row(run, SMOLQ_BUF_ROPE + table, row));
     if (model->program.row_bytes[SMOLQ_BUF_HEAT]) *(float *)(void *)smolq_row(run, SMOLQ_BUF_HEAT, row) = smolq__heat(&model->arch.hp, position);
     smolq__context_wrote(context, position + 1);
-    if (index >= 0 && (item->want == SMOLQ_LOGITS_ALL || (item->want == SMOLQ_LOGITS_LAST && index == item->n_tokens - 1))) {
+    if (index >= 0 && (item->want == SMOLQ_LOGITS_ALL || (item->want != SMOLQ_LOGITS_NONE && index == item->n_tokens - 1))) {
+        float *logits = item->logits && item->want != SMOLQ_LOGITS_SAMPLE ? item->logits : context->logits;
         first->out_row[run->n_out] = row;
-        first->row_logits[run->n_out++] = item->want == SMOLQ_LOGITS_ALL ? item->logits + (size_t)index * n_vocab : item->logits ? item->logits : context->logits;
+        first->row_top[run->n_out] = item->want == SMOLQ_LOGITS_SAMPLE && smolq__ask_top(item->sampler, &context->top) ? &context->top : NULL;
+        first->row_logits[run->n_out++] = item->want == SMOLQ_LOGITS_ALL ? logits + (size_t)index * n_vocab : logits;
     }
 }
 
@@ -426,6 +441,8 @@ static void smolq__eval_end(smolq_evaluation *e, int success)
         context->ready = context->length;
         context->has_logits = item->want == SMOLQ_LOGITS_LAST && !item->logits;
     }
+    for (i = 0; i < e->n_items && success; i++) /* now that no token is read any more */
+        if (e->items[i].want == SMOLQ_LOGITS_SAMPLE) *e->items[i].id = e->items[i].context->drawn;
     smolq__release_devices(stages, stages->n);
     e->active = 0;
 }
@@ -475,13 +492,27 @@ static int smolq__should_pause(void *user)
     return pause->cancelled || (pause->deadline && pause->asked++ > 0 && smolq__now_us() >= pause->deadline);
 }
 
+/* Those that stayed on the device it has looked at. */
 static int smolq__finite_logits(const smolq_run *run)
 {
     int32_t i, j;
     for (i = 0; i < run->n_out; i++)
-        for (j = 0; j < run->program->n_vocab; j++)
+        for (j = 0; j < run->program->n_vocab && !(run->top[i] && run->top[i]->n); j++)
             if (!smolq_is_finite(run->logits[i][j])) return 0;
     return 1;
+}
+
+/* Every item that asks for a token gets one, but doesn't see it yet. */
+static smolq_result smolq__draw_tokens(const smolq_evaluation *e, smolq_error *err)
+{
+    smolq_result result = SMOLQ_OK;
+    int32_t i;
+    for (i = 0; i < e->n_items && result == SMOLQ_OK; i++) {
+        const smolq_eval_item *item = &e->items[i];
+        smolq_context *context = item->context;
+        if (item->want == SMOLQ_LOGITS_SAMPLE) result = smolq__sample_top(item->sampler, &context->top, context->logits, context->model->arch.hp.n_vocab, &context->drawn, err);
+    }
+    return result;
 }
 
 static smolq_result smolq__eval_work(smolq_evaluation *e, smolq__pause *pause, smolq_error *err)
@@ -505,7 +536,7 @@ static smolq_result smolq__eval_work(smolq_evaluation *e, smolq__pause *pause, s
             result = smolq__hand_over(first, err);
             if (result) return result;
         } else if (e->item == e->n_items) {
-            return SMOLQ_OK;
+            return smolq__draw_tokens(e, err);
         } else {
             smolq__next_batch(e);
         }

@@ -64,12 +64,15 @@ struct smolq_context {
     int32_t        *ids;            /* [n_ctx] tokens in the cache */
     smolq_kv_layer *kv;             /* [n_layer] */
     float          *logits;         /* [n_vocab] */
+    smolq_top       top;            /* of SMOLQ_LOGITS_SAMPLE: what was asked about its logits, */
+    int32_t         drawn;          /* and the token */
     uint8_t        *device_block;   /* NULL if no stage computes in memory of its own */
     smolq_run       run[SMOLQ__MAX_STAGES]; /* of an evaluation whose first item this context is: */
     int32_t         stage;          /* where its batch is */
     int32_t        *token, *position, *out_row; /* [n_batch] */
     const smolq_kv_layer **row_kv;  /* [n_batch] */
     float         **row_logits;     /* [n_batch] */
+    smolq_top     **row_top;        /* [n_batch] */
 };
 
 enum { SMOLQ__DEFAULT_CTX = 4096, SMOLQ__DEFAULT_BATCH = 128, SMOLQ__MAX_BATCH = 4096 };
@@ -79,7 +82,7 @@ enum { SMOLQ__ON_HOST, SMOLQ__ON_DEVICE };
 typedef struct smolq__layout {
     int32_t  n_ctx, n_batch, kv_type;
     int32_t  window, ring;
-    uint64_t context, ids, kv, token, position, out_row, row_kv, row_logits, rows, logits; /* on the host; activations begin at rows */
+    uint64_t context, ids, kv, token, position, out_row, row_kv, row_logits, row_top, rows, logits; /* on the host; activations begin at rows */
     struct { uint64_t buffer[SMOLQ_BUF_COUNT], scratch, cache; } stage[SMOLQ__MAX_STAGES];
     uint64_t end[2];                             /* SMOLQ__ON_HOST, SMOLQ__ON_DEVICE */
     uint64_t kv_bytes, scratch_bytes, logits_bytes, head_row_bytes;
@@ -156,7 +159,7 @@ static smolq_result smolq__context_layout(const smolq__arch *arch, const smolq_p
            smolq__reserve_at(layout, SMOLQ__ON_HOST, &layout->kv, (uint64_t)arch->hp.n_layer, sizeof(smolq_kv_layer)) &&
            smolq__reserve_at(layout, SMOLQ__ON_HOST, &layout->token, n_batch, 4) && smolq__reserve_at(layout, SMOLQ__ON_HOST, &layout->position, n_batch, 4) &&
            smolq__reserve_at(layout, SMOLQ__ON_HOST, &layout->out_row, n_batch, 4) && smolq__reserve_at(layout, SMOLQ__ON_HOST, &layout->row_kv, n_batch, sizeof(void *)) &&
-           smolq__reserve_at(layout, SMOLQ__ON_HOST, &layout->row_logits, n_batch, sizeof(void *));
+           smolq__reserve_at(layout, SMOLQ__ON_HOST, &layout->row_logits, n_batch, sizeof(void *)) && smolq__reserve_at(layout, SMOLQ__ON_HOST, &layout->row_top, n_batch, sizeof(void *));
     layout->rows = before = *host_end;
     for (s = 0; s < stages->n && fits; s++) fits = smolq__reserve_rows(layout, program, stages, s);
     layout->scratch_bytes = smolq__laid_since(layout, before);

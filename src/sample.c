@@ -223,7 +223,7 @@ static void smolq__temperature(smolq_sampler *s, float temperature)
     }
     s->n = 0;
     for (i = 0; i < n; i++) smolq__set_logit(s, i, s->c[i].logit / temperature);
-    if (s->n_sorted > s->n) s->n_sorted = s->n;
+    s->n_sorted = 0; /* different logits may have equal quotients, which go by id */
 }
 
 static void smolq__top_k(smolq_sampler *s, int32_t k)
@@ -627,17 +627,11 @@ static smolq_result smolq__greedy(const float *logits, int32_t n_vocab, int32_t 
     return SMOLQ_OK;
 }
 
-static smolq_result smolq__sample(smolq_sampler *s, const float *logits, int32_t *id, smolq_error *err)
+/* The candidates go through the chain from its step `first` on, and one of them is drawn. */
+static smolq_result smolq__sample_from(smolq_sampler *s, int32_t first, int32_t *id, smolq_error *err)
 {
-    int32_t i, at, finite = 0;
-    s->n = s->n_sorted = 0;
-    for (i = 0; i < s->n_vocab; i++) {
-        finite |= smolq_is_finite(logits[i]);
-        s->c[i].id = i;
-        smolq__set_logit(s, i, logits[i]); /* +infinity becomes the greatest number */
-    }
-    if (!finite) return smolq__no_candidate(err, s->n_vocab);
-    for (i = 0; i < s->n_steps; i++) {
+    int32_t i, at;
+    for (i = first; i < s->n_steps; i++) {
         smolq__sampler_step(s, i);
         if (s->n == 0) return smolq__fail(err, SMOLQ_E_NUMERIC, "sampler step %d (%s) left no token", (int)i, smolq__step_ranges[s->steps[i].kind].name);
     }
@@ -650,6 +644,65 @@ static smolq_result smolq__sample(smolq_sampler *s, const float *logits, int32_t
         s->surprise = (smolq__ln(smolq__softmax(s)) - (logit - best)) / 0.693147181f;
     }
     return SMOLQ_OK;
+}
+
+static smolq_result smolq__sample(smolq_sampler *s, const float *logits, int32_t *id, smolq_error *err)
+{
+    int32_t i, finite = 0;
+    s->n = s->n_sorted = 0;
+    for (i = 0; i < s->n_vocab; i++) {
+        finite |= smolq_is_finite(logits[i]);
+        s->c[i].id = i;
+        smolq__set_logit(s, i, logits[i]); /* +infinity becomes the greatest number */
+    }
+    if (!finite) return smolq__no_candidate(err, s->n_vocab);
+    return smolq__sample_from(s, 0, id, err);
+}
+
+/* ---- logits that stay on a device: it finds the k best in the place of the first steps ---- */
+
+/* How many of the first steps keep the k best of all logits, divided by a temperature or not, and do no more.  0: the chain begins otherwise.
+ * A greater k than there are tokens keeps them in their own order, which is another sum, so it is not among these. */
+static int32_t smolq__top_steps(const smolq_sampler *s, float *divide, int32_t *k)
+{
+    const smolq_sampler_step *step = s->steps;
+    int32_t i = 0;
+    *divide = 0;
+    if (i < s->n_steps && step->kind == SMOLQ_SAMPLE_TEMPERATURE && step->a > 0) {
+        *divide = step->a;
+        step = &s->steps[++i];
+    }
+    if (i == s->n_steps) return 0;
+    if (step->kind == SMOLQ_SAMPLE_TOP_K) *k = step->n;
+    else *k = step->kind == SMOLQ_SAMPLE_GREEDY || (step->kind == SMOLQ_SAMPLE_TEMPERATURE && !(step->a > 0));
+    return *k >= 1 && *k <= SMOLQ_TOP_MOST && *k <= s->n_vocab ? i + 1 : 0;
+}
+
+/* What to ask about the logits from which this sampler, or NULL, will draw; 0: it must see them all. */
+static int smolq__ask_top(const smolq_sampler *s, smolq_top *top)
+{
+    top->n = 0;
+    top->k = 1;
+    top->divide = 0;
+    return !s || smolq__top_steps(s, &top->divide, &top->k);
+}
+
+/* Draws from what came of it: the k best, or the logits. */
+static smolq_result smolq__sample_top(smolq_sampler *s, const smolq_top *top, const float *logits, int32_t n_vocab, int32_t *id, smolq_error *err)
+{
+    float divide;
+    int32_t i, k;
+    if (top->n == 0) return smolq_sample(s, logits, n_vocab, id, err);
+    if (!s) {
+        *id = top->id[0];
+        return SMOLQ_OK;
+    }
+    s->n = s->n_sorted = top->n;
+    for (i = 0; i < top->n; i++) {
+        s->c[i].id = top->id[i];
+        s->c[i].logit = top->logit[i];
+    }
+    return smolq__sample_from(s, smolq__top_steps(s, &divide, &k), id, err);
 }
 
 SMOLQ_API smolq_result smolq_sample(smolq_sampler *sampler, const float *logits, int32_t n_vocab, int32_t *id, smolq_error *err)

@@ -30,6 +30,7 @@ static struct far_world {
     int        n_taken, n_near_taken, busy;         /* evaluations at work; busy: acquire refuses who does not wait */
     int        canonical_off;      /* computes a little wrong: the self-test must see it */
     int        slow_us;            /* a run takes so long to begin */
+    long       n_answers;          /* rows of logits that stayed */
     far_block *blocks;
 } far;
 
@@ -278,6 +279,43 @@ static uint64_t far_scratch(void *state, const smolq_program *program, int32_t n
     return (uint64_t)n_batch * (uint64_t)program->n_embd + 4;
 }
 
+/* Of numbers x[n] / divide (x as it is where divide is 0) the k best, of equals the first; how many there are that are not -infinity or NaN. */
+static int32_t far_best(const float *x, int32_t n, const smolq_top *top, int32_t *id, float *best)
+{
+    int32_t n_found = 0, i, at;
+    for (i = 0; i < n; i++) {
+        float y = top->divide != 0 ? x[i] / top->divide : x[i];
+        if (!(y >= -3.40282347e38f)) continue;
+        for (at = n_found; at > 0 && y > best[at - 1]; at--) {
+            if (at == top->k) continue;
+            best[at] = best[at - 1];
+            id[at] = id[at - 1];
+        }
+        if (at == top->k) continue;
+        best[at] = y;
+        id[at] = i;
+        if (n_found < top->k) n_found++;
+    }
+    return n_found;
+}
+
+/* Answers what is asked about the logits, and spoils those that the caller must not read. */
+static void far_answer(smolq_run *run)
+{
+    int32_t n_vocab = run->program->n_vocab, row, i;
+    for (row = 0; row < run->n_out; row++) {
+        smolq_top *top = run->top ? run->top[row] : NULL;
+        if (!top) continue;
+        far_insist(top->n == 0 && top->k >= 1 && top->k <= SMOLQ_TOP_MOST && top->k <= n_vocab && top->divide >= 0, "a question that nobody may ask");
+        for (i = 0; i < n_vocab; i++)
+            if (!smolq_is_finite(run->logits[row][i])) run->numeric = 1;
+        if (far_best(run->logits[row], n_vocab, top, top->id, top->logit) < top->k || !smolq_is_finite(top->logit[0])) continue;
+        top->n = top->k;
+        far.n_answers++;
+        memset(run->logits[row], 0xff, (size_t)n_vocab * sizeof *run->logits[row]);
+    }
+}
+
 static smolq_result far_run(void *state, smolq_run *run, smolq_error *err)
 {
     const far_loaded *l = (const far_loaded *)run->loaded;
@@ -326,6 +364,7 @@ static smolq_result far_run(void *state, smolq_run *run, smolq_error *err)
     run->op = mine.op;
     run->unit = mine.unit;
     run->numeric = mine.numeric;
+    if (run->op == (uint32_t)run->program->n_ops) far_answer(run);
     return result;
 }
 

@@ -79,7 +79,7 @@ static void use_model(smolq_model *model, const smolq_open_options *options, int
     ids[0] = n_vocab - 1;
     ids[1] = 0;
     for (i = 0; i < 2; i++) {
-        smolq_eval_item item = { NULL, NULL, 2, SMOLQ_LOGITS_LAST, NULL };
+        smolq_eval_item item = { NULL, NULL, 2, SMOLQ_LOGITS_LAST, NULL, NULL, NULL };
         item.context = context;
         item.tokens = ids;
         result = smolq_eval(&item, 1, NULL, &err);

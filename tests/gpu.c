@@ -66,7 +66,7 @@ static uint64_t hash_in(smolq_context *context, int32_t n_vocab, smolq_error *er
     model_ids(ids, N_PROMPT + N_TEXT, n_vocab, 7);
     if (smolq_context_truncate(context, 0, err)) hash = 0;
     for (at = 0; at < N_PROMPT + N_TEXT && hash; at += n) {
-        smolq_eval_item item = { context, ids + at, n = at ? 1 : N_PROMPT, SMOLQ_LOGITS_ALL, logits };
+        smolq_eval_item item = { context, ids + at, n = at ? 1 : N_PROMPT, SMOLQ_LOGITS_ALL, logits, NULL, NULL };
         if (smolq_eval(&item, 1, NULL, err)) hash = 0;
         else hash = fnv1a(hash, logits, (size_t)n * (size_t)n_vocab * sizeof *logits);
     }

@@ -72,7 +72,7 @@ static smolq_result eval_all(subject *s, smolq_context *context, int at, int n)
 static smolq_result eval_junk(subject *s, smolq_context *context, int n, int not_first) /* random tokens; the first is not not_first */
 {
     int32_t junk[64];
-    smolq_eval_item item = { context, junk, n, SMOLQ_LOGITS_NONE, NULL };
+    smolq_eval_item item = { context, junk, n, SMOLQ_LOGITS_NONE, NULL, NULL, NULL };
     int i;
     for (i = 0; i < n; i++) junk[i] = random_below(s, s->n_vocab);
     if (junk[0] == not_first) junk[0] = (junk[0] + 1) % s->n_vocab;
@@ -641,7 +641,7 @@ static void pair_close(pair_of_contexts *p)
 
 static smolq_eval_item plain_item(smolq_context *context, const int32_t *ids, int n)
 {
-    smolq_eval_item item = { context, ids, n, SMOLQ_LOGITS_LAST, NULL };
+    smolq_eval_item item = { context, ids, n, SMOLQ_LOGITS_LAST, NULL, NULL, NULL };
     return item;
 }
 
@@ -673,6 +673,7 @@ static void wrong_arguments(void)
     static const int32_t good[] = { 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21 }, negative[] = { 5, -1 }, large[] = { 5, 61 }, huge[] = { INT32_MAX };
     pair_of_contexts p, other;
     smolq_eval_item items[2];
+    int32_t drawn = -5;
     float logits[61], again[61];
     smolq_result result;
     if (!pair_open(&p, &spec, 16) || !pair_open(&other, &spec, 16)) {
@@ -714,8 +715,16 @@ static void wrong_arguments(void)
     items[0] = plain_item(p.a, good, 1);
     items[1] = plain_item(other.a, good, 1);
     expect_error(&p, items, 2, SMOLQ_E_ARGUMENT, "contexts of two models");
-    items[0].want = 3;
-    expect_error(&p, items, 1, SMOLQ_E_ARGUMENT, "want 3");
+    items[0].want = 4;
+    expect_error(&p, items, 1, SMOLQ_E_ARGUMENT, "want 4");
+    items[0].want = SMOLQ_LOGITS_SAMPLE;
+    expect_error(&p, items, 1, SMOLQ_E_ARGUMENT, "a token and nowhere to write it");
+    items[0].id = &drawn;
+    if (smolq_sampler_open(60, NULL, &items[0].sampler, &p.err)) CHECK(0, "%s", p.err.text);
+    expect_error(&p, items, 1, SMOLQ_E_ARGUMENT, "a sampler for 60 tokens of 61");
+    smolq_sampler_close(items[0].sampler);
+    CHECK(drawn == -5, "*id has changed");
+    items[0] = plain_item(p.a, good, 1);
     items[0].want = SMOLQ_LOGITS_ALL;
     expect_error(&p, items, 1, SMOLQ_E_ARGUMENT, "all logits and no buffer");
     expect_error(&p, items, 0, SMOLQ_E_ARGUMENT, "no items");

@@ -14,6 +14,7 @@
 #endif
 #include "bed.h"
 #include "whole.h"
+#include "drawn.h"
 #include <pthread.h>
 #if defined(__x86_64__) || defined(_M_X64)
 #  include <immintrin.h>
@@ -360,7 +361,7 @@ static void threads_that_wait(void)
         smolq_model *model = open_on(cpus[c].device, NULL, &f.source, &f.err);
         smolq_context *context = model ? open_context(model, 0, 0, &f.err) : NULL;
         int32_t ids[FEW];
-        smolq_eval_item item = { context, ids, FEW, SMOLQ_LOGITS_NONE, NULL };
+        smolq_eval_item item = { context, ids, FEW, SMOLQ_LOGITS_NONE, NULL, NULL, NULL };
         smolq_evaluation evaluation;
         visitor busy, waiting;
         memset(&busy, 0, sizeof busy);
@@ -419,7 +420,7 @@ static void slices_and_cancelling_with_threads(void)
         smolq_model *model = open_on(cpus[c].device, NULL, &f.source, &f.err);
         smolq_context *context = model ? open_context(model, 0, 0, &f.err) : NULL;
         int32_t ids[N_PROMPT + N_MORE], n_vocab, left, n_steps = 0, k = 0, n_cancelled = 0;
-        smolq_eval_item item = { context, ids, FEW, SMOLQ_LOGITS_ALL, NULL };
+        smolq_eval_item item = { context, ids, FEW, SMOLQ_LOGITS_ALL, NULL, NULL, NULL };
         smolq_evaluation evaluation;
         smolq_eval_options options;
         smolq_result result;
@@ -457,6 +458,29 @@ static void slices_and_cancelling_with_threads(void)
         smolq_context_close(context);
         smolq_close(model);
     }
+    free(f.file);
+}
+
+/* Tokens that an evaluation draws itself. */
+static void drawn_with_threads(void)
+{
+    fixture f;
+    smolq_model *ref;
+    int c;
+    REQUIRE(set_up(&f), "%s", f.err.text);
+    ref = open_on(NULL, NULL, &f.source, &f.err);
+    REQUIRE(ref != NULL, "%s", f.err.text);
+    for (c = 0; c < n_cpus; c++) {
+        smolq_model *model;
+        if ((uint64_t)c % 3 != rotation() % 3 && !is_long()) continue;
+        model = open_on(cpus[c].device, NULL, &f.source, &f.err);
+        REQUIRE(model != NULL, "%s", f.err.text);
+        drawn_tokens(cpus[c].isa, ref, model, 12, 1, 0, NULL);
+        drawn_in_turn(cpus[c].isa, ref, model, 40);
+        drawn_tokens(cpus[c].isa, ref, model, 6, DRAWN_CHAINS, 5, NULL);
+        smolq_close(model);
+    }
+    smolq_close(ref);
     free(f.file);
 }
 
@@ -577,6 +601,7 @@ int main(int argc, char **argv)
         { "threads that wait for a device", threads_that_wait },
         { "threads that share a device", threads_that_share_a_device },
         { "slices and cancelling, with threads", slices_and_cancelling_with_threads },
+        { "tokens that an evaluation draws, with threads", drawn_with_threads },
         { "opening and closing leaves no threads and no memory", opening_and_closing_threads },
         { "idle threads cost nothing", idle_threads_cost_nothing },
         { "whole forwards of models written here", own_models },

@@ -11,6 +11,7 @@
 #include "smolq.h"
 #include "bed.h"
 #include "whole.h"
+#include "drawn.h"
 #include <sys/wait.h>
 #include <unistd.h>
 #ifdef TEST_CUDA_GPU /* the machine is as it is */
@@ -137,6 +138,146 @@ static void whole(const char *name, const char *path, const smolq_source *source
     smolq_close(ref);
 }
 
+/* ---- the best logits ---- */
+
+enum { TOP_ROWS = 70 }; /* more than have room at once */
+
+/* Rows of logits, some asked about and some not, against what a sampler on the host keeps of each by a temperature and top-k. */
+static void best_of(int32_t n_vocab, int32_t n_rows, uint64_t seed)
+{
+    static smolq_top top[TOP_ROWS];
+    const smolq_backend *backend = smolq_backend_cuda();
+    static const float temperatures[] = { 0, 0.7f, 1.7f, 3.3f, 1e-38f, 3e38f };
+    uint64_t rng = seed * 977 + (uint64_t)n_vocab;
+    float *logits[TOP_ROWS], *given = (float *)malloc((size_t)n_vocab * (size_t)n_rows * sizeof *given);
+    smolq_top *asked[TOP_ROWS];
+    int32_t zeros[TOP_ROWS] = { 0 }, row, i, numeric = 0;
+    smolq_kv_layer none = { NULL, NULL, 1, SMOLQ_TYPE_F32, 4 };
+    const smolq_kv_layer *kv[TOP_ROWS];
+    smolq_error err = { 0, "" };
+    smolq_program program;
+    smolq_op op;
+    smolq_run run;
+    void *loaded = NULL;
+    memset(&op, 0, sizeof op);
+    memset(&program, 0, sizeof program);
+    memset(&run, 0, sizeof run);
+    op.kind = SMOLQ_OP_CAP;
+    op.layer = -1;
+    op.selected = 1;
+    op.in = op.out = SMOLQ_BUF_LOGITS;
+    op.n = n_vocab;
+    op.scale = 1;
+    program.ops = &op;
+    program.n_ops = 1;
+    program.n_layer = 1;
+    program.n_vocab = n_vocab;
+    run.program = &program;
+    run.n_rows = run.n_out = n_rows;
+    run.token = run.position = run.out_row = zeros;
+    run.kv = kv;
+    run.logits = logits;
+    run.top = asked;
+    run.end_op = 1;
+    if (!given) abort();
+    for (row = 0; row < n_rows; row++) {
+        int kind = (int)(build_random(&rng) % 6), thin = (int)(build_random(&rng) % 4);
+        logits[row] = (float *)malloc((size_t)n_vocab * sizeof(float));
+        if (!logits[row]) abort();
+        kv[row] = &none;
+        for (i = 0; i < n_vocab; i++) {
+            float x = (float)(12 * build_uniform(&rng));
+            if (kind == 1) x = floorf(x);                                                               /* many ties */
+            if (kind == 2) x = smolq_from_bits(0x41780000u + (uint32_t)(build_random(&rng) % 300));     /* neighbors, whose quotients are often equal */
+            if (kind == 3) x = smolq_from_bits((uint32_t)(build_random(&rng) % 5) | (uint32_t)(i & 1) << 31); /* zeros of both signs, and the least numbers */
+            if (thin == 1 && build_random(&rng) % 8) x = build_random(&rng) % 2 ? NAN : -INFINITY;
+            if (thin == 2 && build_random(&rng) % 300 == 0) x = INFINITY;
+            logits[row][i] = x;
+        }
+        memcpy(given + (size_t)row * (size_t)n_vocab, logits[row], (size_t)n_vocab * sizeof(float));
+        asked[row] = build_random(&rng) % 5 ? &top[row] : NULL;
+        top[row].n = 0;
+        top[row].k = 1 + (int32_t)(build_random(&rng) % (uint64_t)(n_vocab < SMOLQ_TOP_MOST ? n_vocab : SMOLQ_TOP_MOST));
+        if (build_random(&rng) % 4 == 0) top[row].k = n_vocab < SMOLQ_TOP_MOST ? n_vocab : SMOLQ_TOP_MOST;
+        top[row].divide = temperatures[build_random(&rng) % 6];
+        for (i = 0; i < n_vocab && asked[row]; i++) numeric |= !smolq_is_finite(logits[row][i]);
+    }
+    REQUIRE(backend->memory->load(device->state, &program, 0, NULL, NULL, &loaded, &err) == SMOLQ_OK, "%s", err.text);
+    run.loaded = loaded;
+    REQUIRE(backend->memory->alloc(device->state, backend->scratch(device->state, &program, n_rows), &run.scratch, &err) == SMOLQ_OK, "%s", err.text);
+    CHECK(backend->run(device->state, &run, &err) == SMOLQ_OK, "%s", err.text);
+    CHECK(!run.numeric == !numeric, "%d logits: numeric is %d, expected %d", (int)n_vocab, (int)run.numeric, (int)numeric);
+    for (row = 0; row < n_rows; row++) {
+        smolq_sampler_step steps[2];
+        smolq_sampler_options options;
+        smolq_sampler *s = NULL;
+        const float *before = given + (size_t)row * (size_t)n_vocab;
+        int32_t id, n_candidates = 0, overflows = 0;
+        for (i = 0; i < n_vocab; i++) {
+            float x = top[row].divide != 0 ? before[i] / top[row].divide : before[i];
+            n_candidates += x >= -3.40282347e38f;
+            overflows |= x > 3.40282347e38f;
+        }
+        if (!asked[row] || n_candidates < top[row].k || overflows) { /* the logits themselves */
+            CHECK(memcmp(before, logits[row], (size_t)n_vocab * sizeof(float)) == 0 && (!asked[row] || top[row].n == 0), "row %d of %d logits is not as it was; %d answers", (int)row, (int)n_vocab, (int)top[row].n);
+        } else {
+            memset(steps, 0, sizeof steps);
+            steps[0].kind = top[row].divide != 0 ? SMOLQ_SAMPLE_TEMPERATURE : SMOLQ_SAMPLE_TOP_K;
+            steps[0].a = top[row].divide;
+            steps[1].kind = SMOLQ_SAMPLE_TOP_K;
+            steps[1].n = top[row].k;
+            memset(&options, 0, sizeof options);
+            options.steps = steps;
+            options.n_steps = 2;
+            REQUIRE(smolq_sampler_open(n_vocab, &options, &s, &err) == SMOLQ_OK && smolq_sample(s, before, n_vocab, &id, &err) == SMOLQ_OK, "%s", err.text);
+            CHECK(top[row].n == top[row].k && s->n == top[row].k, "row %d of %d logits: %d answers, expected %d", (int)row, (int)n_vocab, (int)top[row].n, (int)s->n);
+            for (i = 0; i < s->n && i < top[row].n; i++)
+                CHECK(s->c[i].id == top[row].id[i] && s->c[i].logit == top[row].logit[i], "row %d of %d logits: number %d of %d is %d, expected %d (SMOLQ_SEED=%llu)", (int)row, (int)n_vocab, (int)i,
+                      (int)s->n, (int)top[row].id[i], (int)s->c[i].id, (unsigned long long)rotation());
+            smolq_sampler_close(s);
+        }
+        free(logits[row]);
+    }
+    backend->memory->free(device->state, run.scratch);
+    backend->memory->unload(device->state, loaded);
+    free(given);
+}
+
+static void best_logits(void)
+{
+    static const int32_t sizes[] = { 1, 2, 61, 256, 257, 1000, 8191, 8192, 8193, 20000 };
+    int i, order;
+    for (order = 0; order < 3; order++) {
+        cuda_shim_order(order, rotation());
+        EACH_OF(i, sizes) best_of(sizes[i], i % 3 + 1, rotation() + (uint64_t)order);
+    }
+    best_of(300, TOP_ROWS, rotation());
+    best_of(263000, 2, rotation()); /* three launches */
+}
+
+static void drawn_there(void)
+{
+    fixture f;
+    smolq_model *ref, *model;
+    smolq_eval_options hooked;
+    int asked = 0;
+    memset(&hooked, 0, sizeof hooked);
+    hooked.cancel = drawn_often;
+    hooked.user = &asked;
+    REQUIRE(set_up(&f), "%s", f.err.text);
+    ref = open_on(NULL, NULL, &f.source, &f.err);
+    model = open_on(device, NULL, &f.source, &f.err);
+    REQUIRE(ref && model, "%s", f.err.text);
+    cuda_shim_order(CUDA_SHIM_RANDOM, rotation());
+    drawn_tokens("alone", ref, model, is_long() ? 60 : 6, 1, 0, NULL);
+    drawn_in_turn("in turn", ref, model, is_long() ? 100 : 40);
+    drawn_tokens("several at once", ref, model, 4, DRAWN_CHAINS, 0, NULL);
+    drawn_tokens("in pieces and small batches", ref, model, 2, 5, 4, &hooked);
+    smolq_close(model);
+    smolq_close(ref);
+    free(f.file);
+}
+
 /* ---- the device beside the bits ---- */
 
 static smolq_device *open_device(int32_t ordinal, smolq_error *err)
@@ -231,12 +372,25 @@ static void short_of_memory(void)
     free(f.file);
 }
 
+/* The likeliest token after a prompt; -1 with the reason in err. */
+static int32_t likeliest(smolq_model *model, smolq_error *err)
+{
+    int32_t ids[FEW], id = -1;
+    smolq_context *context = open_context(model, 0, 0, err);
+    smolq_eval_item item = { context, ids, FEW, SMOLQ_LOGITS_SAMPLE, NULL, NULL, &id };
+    model_ids(ids, FEW, smolq_model_info(model)->n_vocab, 7);
+    if (context && smolq_eval(&item, 1, NULL, err)) CHECK(id == -1 && smolq_context_length(context) == 0, "a token or a context has changed");
+    smolq_context_close(context);
+    return id;
+}
+
 /* Open, evaluate, close, and any one call of the runtime fails: an error or the right bits, nothing left, and the next try works. */
 static void calls_that_fail(void)
 {
     fixture f;
     uint64_t bytes = cuda_shim_bytes(), pinned = cuda_shim_pinned(), calls, n, step;
     int objects = cuda_shim_objects(), errors = 0;
+    int32_t expected = -1;
     NEEDS_SHIM;
     REQUIRE(set_up(&f), "%s", f.err.text);
     cuda_shim_reset();
@@ -250,6 +404,14 @@ static void calls_that_fail(void)
         opened = open_device(0, &err);
         if (opened) model = open_on(opened, NULL, &f.source, &err);
         if (model) hash = hash_of(model, 0, 0, FEW, &err);
+        if (hash) {
+            int32_t id = likeliest(model, &err);
+            if (n == 0) expected = id;
+            if (id != expected) {
+                CHECK(id == -1, "call %d fails: token %d, expected %d", (int)n, (int)id, (int)expected);
+                hash = 0;
+            }
+        }
         smolq_close(model);
         smolq_device_close(opened);
         if (calls == 0) {
@@ -271,7 +433,7 @@ static void lose_a_device(const fixture *f, int n)
 {
     static float logits[1024]; /* stays: the shim may still copy there */
     int32_t ids[FEW];
-    smolq_eval_item item = { NULL, ids, FEW, SMOLQ_LOGITS_LAST, logits };
+    smolq_eval_item item = { NULL, ids, FEW, SMOLQ_LOGITS_LAST, logits, NULL, NULL };
     smolq_error err = { 0, "" };
     smolq_device *opened = open_device(0, &err);
     smolq_model *model = opened ? open_on(opened, NULL, &f->source, &err) : NULL;
@@ -336,7 +498,7 @@ static void several_at_once(void)
     model_ids(ids, 24, n_vocab, 3);
     for (at = 0; at < 24; at++) {
         for (i = 0; i < 4; i++) {
-            smolq_eval_item item = { context[i], ids + at, 1, SMOLQ_LOGITS_LAST, logits + (size_t)i * (size_t)n_vocab };
+            smolq_eval_item item = { context[i], ids + at, 1, SMOLQ_LOGITS_LAST, logits + (size_t)i * (size_t)n_vocab, NULL, NULL };
             CHECK(smolq_eval(&item, 1, NULL, &f.err) == SMOLQ_OK, "%s", f.err.text);
         }
         for (i = 0; i < 2; i++)
@@ -381,7 +543,7 @@ static void a_long_conversation(void)
         model_ids(ids, 530, n_vocab, 11);
         hash[d] = 0xcbf29ce484222325u;
         for (at = 0; at < 530; at += n) {
-            smolq_eval_item item = { context, ids + at, n = at == 0 ? 260 : at == 266 ? 240 : 1, SMOLQ_LOGITS_LAST, logits };
+            smolq_eval_item item = { context, ids + at, n = at == 0 ? 260 : at == 266 ? 240 : 1, SMOLQ_LOGITS_LAST, logits, NULL, NULL };
             CHECK(smolq_eval(&item, 1, NULL, &err) == SMOLQ_OK, "%s", err.text);
             hash[d] = fnv1a(hash[d], logits, (size_t)n_vocab * sizeof *logits);
         }
@@ -411,7 +573,7 @@ static void contexts_in_one_batch(void)
         logits[d] = (float *)malloc((size_t)n_vocab * 3 * sizeof *logits[d]);
         if (!logits[d]) abort();
         for (i = 0; i < 3; i++) {
-            smolq_eval_item item = { context[i] = open_context(model, i + 1, 0, &f.err), ids, 4 * i + 3, SMOLQ_LOGITS_LAST, logits[d] + (size_t)i * (size_t)n_vocab };
+            smolq_eval_item item = { context[i] = open_context(model, i + 1, 0, &f.err), ids, 4 * i + 3, SMOLQ_LOGITS_LAST, logits[d] + (size_t)i * (size_t)n_vocab, NULL, NULL };
             items[i] = item;
         }
         CHECK(smolq_eval(items, 3, NULL, &f.err) == SMOLQ_OK, "%s", f.err.text);
@@ -448,7 +610,7 @@ static void slices(void)
     REQUIRE(context != NULL, "%s", f.err.text);
     model_ids(ids, FEW, smolq_model_info(model)->n_vocab, 9);
     for (round = 0; round < 2; round++) {
-        smolq_eval_item item = { context, ids, FEW, SMOLQ_LOGITS_LAST, NULL };
+        smolq_eval_item item = { context, ids, FEW, SMOLQ_LOGITS_LAST, NULL, NULL, NULL };
         item.logits = logits[round] = (float *)calloc((size_t)smolq_model_info(model)->n_vocab, sizeof *logits[round]);
         if (!item.logits) abort();
         memset(&e, 0, sizeof e);
@@ -548,6 +710,8 @@ int main(int argc, char **argv)
         { "embedding, experts' sums, gather, caps",                 the_rest },
         { "golden files",                                           golden_models },
         { "models of every family and type",                        own_models },
+        { "the best logits, found on the device",                   best_logits },
+        { "tokens drawn where the logits are",                      drawn_there },
         { "machines without a driver, a GPU, one of ours",          machines_without },
         { "plans are exact, evaluation takes no memory",            plans },
         { "too little memory",                                      short_of_memory },

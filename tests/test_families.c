@@ -476,7 +476,7 @@ typedef struct talk { smolq_context *context; int32_t ids[W_IDS]; int n; } talk;
 static int in_one_batch(windowed *w, const int32_t *ids, int n, float *logits)
 {
     smolq_context *context = windowed_context(w, n, n);
-    smolq_eval_item item = { context, ids, n, SMOLQ_LOGITS_ALL, logits };
+    smolq_eval_item item = { context, ids, n, SMOLQ_LOGITS_ALL, logits, NULL, NULL };
     int done = context && smolq_eval(&item, 1, NULL, &w->err) == SMOLQ_OK;
     smolq_context_close(context);
     return done;
@@ -485,7 +485,7 @@ static int in_one_batch(windowed *w, const int32_t *ids, int n, float *logits)
 static int append(windowed *w, talk *t, const int32_t *ids, int n) /* and judge the logits of every new position */
 {
     static float got[W_IDS * W_VOCAB], want[W_IDS * W_VOCAB];
-    smolq_eval_item item = { t->context, ids, n, SMOLQ_LOGITS_ALL, got };
+    smolq_eval_item item = { t->context, ids, n, SMOLQ_LOGITS_ALL, got, NULL, NULL };
     if (smolq_eval(&item, 1, NULL, &w->err)) return 0;
     memcpy(t->ids + t->n, ids, sizeof *ids * (size_t)n);
     t->n += n;
@@ -562,7 +562,7 @@ static void windows_in_any_batches(void)
             REQUIRE(context, "%s", w.err.text);
             memset(got, 0, sizeof got);
             for (at = 0; at < W_IDS; at += step) {
-                smolq_eval_item item = { context, ids + at, step, SMOLQ_LOGITS_ALL, got + (size_t)at * W_VOCAB };
+                smolq_eval_item item = { context, ids + at, step, SMOLQ_LOGITS_ALL, got + (size_t)at * W_VOCAB, NULL, NULL };
                 CHECK(smolq_eval(&item, 1, NULL, &w.err) == SMOLQ_OK, "%s", w.err.text);
             }
             CHECK(memcmp(got, want, sizeof got) == 0, "%s number %d: other logits in batches of %d", windowed_specs[i].family, i, batches[b]);
@@ -761,7 +761,7 @@ static void windows_at_random(void)
             } else if (what == 6) {
                 int polls = (int)(build_random(&rng) % 3000);
                 smolq_eval_options options = { 0, 0, cancel_after, &polls };
-                smolq_eval_item item = { at->context, ids, n, SMOLQ_LOGITS_NONE, NULL };
+                smolq_eval_item item = { at->context, ids, n, SMOLQ_LOGITS_NONE, NULL, NULL, NULL };
                 if (smolq_eval(&item, 1, &options, &w.err) == SMOLQ_OK) {
                     memcpy(at->ids + at->n, ids, sizeof *ids * (size_t)n);
                     at->n += n;

@@ -5,6 +5,7 @@
 #include "test_bits.c"
 #undef main
 #include "far.h"
+#include "drawn.h"
 
 /* ---- helpers ---- */
 
@@ -465,8 +466,8 @@ static void not_numbers(void)
     static const int32_t ids[] = { 5, 9, 7 };
     const size_t n_damages = sizeof damage / sizeof *damage;
     size_t i;
-    int32_t host;
-    for (i = 0; i < 2 * n_damages - 1; i++) /* with logits; then without, where the last one is not seen and the device may have nothing to do */
+    int32_t host, drawn = -5;
+    for (i = 0; i < 3 * n_damages - 1; i++) /* with logits; with a token drawn from them; then without, where the last one is not seen and the device may have nothing to do */
         for (host = -1; host <= 3; host++) {
             const char *name = damage[i % n_damages].tensor;
             size_t bytes;
@@ -487,14 +488,105 @@ static void not_numbers(void)
             CHECK(model && smolq_context_open(model, NULL, &context, &err) == SMOLQ_OK, "%s", err.text);
             if (context) {
                 item = plain_item(context, ids, 3);
-                item.want = i < n_damages ? SMOLQ_LOGITS_LAST : SMOLQ_LOGITS_NONE;
-                CHECK(smolq_eval(&item, 1, NULL, &err) == SMOLQ_E_NUMERIC && smolq_context_length(context) == 0, "%s, %d host layers: %s", name, (int)host, err.text);
+                item.want = i < n_damages ? SMOLQ_LOGITS_LAST : i < 2 * n_damages ? SMOLQ_LOGITS_SAMPLE : SMOLQ_LOGITS_NONE;
+                item.id = &drawn;
+                CHECK(smolq_eval(&item, 1, NULL, &err) == SMOLQ_E_NUMERIC && drawn == -5 && smolq_context_length(context) == 0, "%s, %d host layers: %s", name, (int)host, err.text);
             }
             smolq_context_close(context);
             smolq_close(model);
             expect_nothing(&p, name);
             free(file);
         }
+}
+
+/* ---- tokens drawn where the logits are ---- */
+
+static void drawn_there(void)
+{
+    static const model_spec spec = { .family = "llama", .n_layer = 2 };
+    smolq_error err;
+    size_t bytes;
+    unsigned char *file = model_build(&spec, &bytes);
+    place p;
+    smolq_model *ref, *model;
+    int32_t host;
+    smolq_eval_options hooked;
+    int asked = 0;
+    memset(&hooked, 0, sizeof hooked);
+    hooked.cancel = drawn_often;
+    hooked.user = &asked;
+    for (host = -1; host <= 2; host++) { /* 0: no device, the reference backend against itself */
+        far_reset();
+        place_init(&p, file, bytes, NULL, host);
+        model = NULL;
+        if (!host) p.options.backend = NULL;
+        model = place_open(&p, &err);
+        p.options.backend = NULL;
+        ref = place_open(&p, &err);
+        REQUIRE(ref && model, "%s", err.text);
+        drawn_tokens(host ? "the far device" : "the reference backend", ref, model, 60, 1, 0, NULL);
+        drawn_in_turn("in turn", ref, model, 100);
+        drawn_tokens("several at once", ref, model, 10, DRAWN_CHAINS, 0, &hooked);
+        drawn_tokens("in small batches", ref, model, 10, 5, 4, NULL);
+        CHECK(host ? far.n_answers > 60 * 8 : far.n_answers == 0, "%ld rows of logits stayed where they are", far.n_answers);
+        smolq_close(model);
+        smolq_close(ref);
+        expect_nothing(&p, "drawing tokens");
+    }
+    free(file);
+}
+
+/* The second of two can't be drawn: nobody sees the first one's token, and both contexts are as before. */
+static void not_drawn(void)
+{
+    static const model_spec spec = { .family = "llama", .n_layer = 2 };
+    static const int32_t ids[] = { 5, 9, 7 };
+    smolq_logit_bias bans[61];
+    smolq_sampler_step steps[2];
+    smolq_sampler_options options;
+    smolq_sampler *s = NULL;
+    smolq_eval_item items[2];
+    smolq_error err;
+    size_t bytes;
+    unsigned char *file = model_build(&spec, &bytes);
+    int32_t host, i, drawn[2] = { -5, -6 };
+    memset(steps, 0, sizeof steps);
+    memset(&options, 0, sizeof options);
+    for (i = 0; i < 61; i++) {
+        bans[i].id = i;
+        bans[i].bias = -INFINITY;
+    }
+    steps[0].kind = SMOLQ_SAMPLE_TOP_K;
+    steps[0].n = 5;
+    steps[1].kind = SMOLQ_SAMPLE_LOGIT_BIAS;
+    steps[1].n = 61;
+    steps[1].data = bans;
+    options.steps = steps;
+    options.n_steps = 2;
+    if (smolq_sampler_open(61, &options, &s, &err)) CHECK(0, "%s", err.text);
+    for (host = -1; host <= 1; host++) {
+        smolq_context *context[2] = { NULL, NULL };
+        smolq_model *model;
+        place p;
+        far_reset();
+        place_init(&p, file, bytes, NULL, host);
+        if (!host) p.options.backend = NULL;
+        model = place_open(&p, &err);
+        for (i = 0; i < 2; i++) {
+            CHECK(model && smolq_context_open(model, NULL, &context[i], &err) == SMOLQ_OK, "%s", err.text);
+            items[i] = plain_item(context[i], ids, 3);
+            items[i].want = SMOLQ_LOGITS_SAMPLE;
+            items[i].id = &drawn[i];
+        }
+        items[1].sampler = s;
+        CHECK(smolq_eval(items, 2, NULL, &err) == SMOLQ_E_NUMERIC && strstr(err.text, "left no token"), "%s", err.text);
+        CHECK(drawn[0] == -5 && drawn[1] == -6 && smolq_context_length(context[0]) == 0 && smolq_context_length(context[1]) == 0, "a token or a context has changed");
+        for (i = 0; i < 2; i++) smolq_context_close(context[i]);
+        smolq_close(model);
+        expect_nothing(&p, "a token that can't be drawn");
+    }
+    smolq_sampler_close(s);
+    free(file);
 }
 
 /* ---- every call fails in turn ---- */
@@ -638,6 +730,8 @@ int main(int argc, char **argv)
         { "options that can't be are refused", wrong_options },
         { "the load reports its progress and can be cancelled", progress_and_cancel },
         { "NaN in weights is found on either side", not_numbers },
+        { "tokens drawn where the logits are", drawn_there },
+        { "a token that can't be drawn", not_drawn },
         { "every call of the device fails in turn", failing_calls },
         { "every allocation of the host fails in turn", failing_allocations },
     };

@@ -892,12 +892,14 @@ static void misuse(void)
     item.n_tokens = INT_MAX;
     CHECK(smolq_eval(&item, 1, NULL, &err) == SMOLQ_E_CONTEXT_FULL, "2^31-1 tokens in a context of eight");
     item.n_tokens = 1;
-    item.want = 3;
+    item.want = 4;
     REFUSED(smolq_eval(&item, 1, NULL, &err));
     item.want = -1;
     REFUSED(smolq_eval(&item, 1, NULL, &err));
     item.want = SMOLQ_LOGITS_ALL;
     REFUSED(smolq_eval(&item, 1, NULL, &err)); /* no buffer */
+    item.want = SMOLQ_LOGITS_SAMPLE;
+    REFUSED(smolq_eval(&item, 1, NULL, &err)); /* no id */
     item.want = SMOLQ_LOGITS_LAST;
     ids[0] = -1;
     REFUSED(smolq_eval(&item, 1, NULL, &err));

@@ -659,6 +659,87 @@ static void sampling_allocates_nothing_and_failures_leak_nothing(void)
     memset(&count, 0, sizeof count);
 }
 
+/* ---- a device that finds the k best ---- */
+
+/* What it answers: all quotients that are numbers, sorted; nothing where there are fewer than k, or an infinite one. */
+static void answer(smolq_top *top, const float *logits)
+{
+    int32_t i;
+    n_list = 0;
+    for (i = 0; i < N; i++) {
+        float quotient = top->divide != 0 ? logits[i] / top->divide : logits[i];
+        if (!(quotient >= -SMOLQ__FLOAT_MAX)) continue;
+        list[n_list].id = i;
+        list[n_list++].logit = quotient;
+    }
+    qsort(list, (size_t)n_list, sizeof *list, by_logit);
+    if (n_list < top->k || !(list[0].logit <= SMOLQ__FLOAT_MAX)) return;
+    top->n = top->k;
+    for (i = 0; i < top->n; i++) {
+        top->id[i] = list[i].id;
+        top->logit[i] = (float)list[i].logit;
+    }
+}
+
+/* Logits with ties, NaN and infinities go the whole chain, or stay on a device that answers: the candidates at the end and the draw have the same bits. */
+static void what_a_device_finds_gives_the_same_draw(void)
+{
+    static const smolq_logit_bias bias[] = { { 3, 2 }, { 500, -1 } };
+    static float logits[N];
+    static smolq_top top;
+    int round, i, asked = 0, answered = 0;
+    noise_state = 777;
+    for (round = 0; round < 4000; round++) {
+        static const float temperatures[] = { 0.7f, 3.3f, 1.7f, 0, -1, 1e-38f, 2e38f, 1 };
+        smolq_sampler_step chain[5];
+        uint32_t n_steps = 0, rest = (uint32_t)(noise() * 4);
+        smolq_sampler *s[2];
+        int32_t id[2] = { -1, -1 };
+        for (i = 0; i < N; i++) logits[i] = (float)(10 * (noise() + noise() + noise() - 1.5));
+        if (round % 3 == 0) for (i = 0; i < N; i++) logits[i] = floorf(logits[i] * 2);
+        if (round % 3 == 1) for (i = 0; i < N; i++) logits[i] = smolq_from_bits((round % 2 ? 0x41200000u : 0x41780000u) + (uint32_t)(noise() * 200)); /* neighbors, whose quotients are often equal */
+        if (round % 5 == 0) for (i = 0; i < N; i++) if (noise() < (round % 2 ? 0.99 : 0.3)) logits[i] = noise() < 0.5 ? -INFINITY : NAN;
+        if (round % 11 == 0) logits[(int)(noise() * N)] = INFINITY;
+        if (noise() < 0.7) chain[n_steps++] = step_of(SMOLQ_SAMPLE_TEMPERATURE, 0, temperatures[(int)(noise() * 8)], 0, 0);
+        if (noise() < 0.9) chain[n_steps++] = noise() < 0.1 ? step_of(SMOLQ_SAMPLE_GREEDY, 0, 0, 0, 0) : step_of(SMOLQ_SAMPLE_TOP_K, (int32_t)(noise() * (noise() < 0.1 ? 1100 : 300)), 0, 0, 0);
+        for (; rest > 0 && n_steps < 4; rest--) {
+            chain[n_steps] = step_of((int32_t)(noise() * SMOLQ_SAMPLE_COUNT), 0, 0.1 + 0.8 * noise(), 0, 0);
+            if (chain[n_steps].kind == SMOLQ_SAMPLE_MIROSTAT2) chain[n_steps].kind = SMOLQ_SAMPLE_TOP_P;
+            if (chain[n_steps].kind == SMOLQ_SAMPLE_TOP_K) chain[n_steps].n = 10;
+            if (chain[n_steps].kind == SMOLQ_SAMPLE_XTC) chain[n_steps].b = 0.05f;
+            if (chain[n_steps].kind == SMOLQ_SAMPLE_PENALTIES || chain[n_steps].kind == SMOLQ_SAMPLE_DRY) chain[n_steps].n = 20, chain[n_steps].a = chain[n_steps].b = 1.5f;
+            if (chain[n_steps].kind == SMOLQ_SAMPLE_LOGIT_BIAS) chain[n_steps].n = 2, chain[n_steps].data = bias;
+            n_steps++;
+        }
+        if (noise() < 0.2) chain[n_steps++] = step_of(SMOLQ_SAMPLE_MIROSTAT2, 0, 3, 0.2, 0);
+        for (i = 0; i < 2; i++) {
+            int k;
+            smolq_error err = { 0, "" };
+            smolq_result result;
+            s[i] = open_chain(N, chain, n_steps, (uint64_t)round);
+            REQUIRE(s[i] != NULL, "round %d", round);
+            for (k = 0; k < 30; k++) smolq_sampler_accept(s[i], k * k % 7 * 40 % N);
+            if (i == 0) result = smolq_sample(s[i], logits, N, &id[i], &err);
+            else {
+                if (smolq__ask_top(s[i], &top)) {
+                    asked++;
+                    answer(&top, logits);
+                    answered += top.n > 0;
+                }
+                result = smolq__sample_top(s[i], &top, logits, N, &id[i], &err);
+            }
+            CHECK(result == SMOLQ_OK || result == SMOLQ_E_NUMERIC, "round %d: %s", round, err.text);
+        }
+        CHECK(id[0] == id[1] && s[0]->n == s[1]->n && s[0]->drawn == s[1]->drawn && memcmp(&s[0]->surprise, &s[1]->surprise, sizeof(float)) == 0,
+              "round %d, first step %s: token %d of %d candidates, expected %d of %d", round, n_steps ? smolq__step_ranges[chain[0].kind].name : "-", (int)id[1], (int)s[1]->n, (int)id[0], (int)s[0]->n);
+        for (i = 0; i < s[0]->n && i < s[1]->n; i++)
+            CHECK(s[0]->c[i].id == s[1]->c[i].id && s[0]->c[i].logit == s[1]->c[i].logit && s[0]->c[i].p == s[1]->c[i].p, "round %d, candidate %d: token %d, expected %d", round, i,
+                  (int)s[1]->c[i].id, (int)s[0]->c[i].id);
+        for (i = 0; i < 2; i++) smolq_sampler_close(s[i]);
+    }
+    CHECK(asked > 2000 && answered > 1500, "of 4000 rounds %d asked, %d answered", asked, answered);
+}
+
 int main(int argc, char **argv)
 {
     static const test tests[] = {
@@ -678,6 +759,7 @@ int main(int argc, char **argv)
         { "sample: mirostat keeps the surprise near tau", mirostat_keeps_the_surprise_near_tau },
         { "sample: greedy without a sampler", greedy_without_a_sampler },
         { "sample: hostile logits are no trouble", hostile_logits_are_no_trouble },
+        { "sample: what a device finds gives the same draw", what_a_device_finds_gives_the_same_draw },
         { "sample: a vocabulary of one token works", a_vocabulary_of_one_token_works },
         { "sample: bad options are named", bad_options_are_named },
         { "sample: sampling allocates nothing, failures leak nothing", sampling_allocates_nothing_and_failures_leak_nothing },

@@ -50,7 +50,7 @@ static uint64_t hash_in(smolq_context *context, int32_t n_vocab, int n_prompt, c
     if (!logits) abort();
     model_ids(ids, N_PROMPT + N_MORE, n_vocab, 7);
     for (at = 0; at < n_prompt + N_MORE && hash; at += n) {
-        smolq_eval_item item = { context, ids + at, n = at ? 1 : n_prompt, SMOLQ_LOGITS_ALL, logits };
+        smolq_eval_item item = { context, ids + at, n = at ? 1 : n_prompt, SMOLQ_LOGITS_ALL, logits, NULL, NULL };
         if (smolq_eval(&item, 1, options, err)) hash = 0;
         else hash = fnv1a(hash, logits, (size_t)n * (size_t)n_vocab * sizeof *logits);
     }

@@ -32,8 +32,8 @@ parts='A     api.h       the API and manual
        C     device.c    backends at work, the self-test
        C     plan.c      who computes which layers, where memory is
        C     model.c     open, probe
-       C     context.c   KV caches, plans, evaluation
-       C     sample.c    sampling'
+       C     sample.c    sampling
+       C     context.c   KV caches, plans, evaluation'
 
 # The installed stb_ds.h: where the compiler finds it, or where Debian puts it.
 find_stb() {
