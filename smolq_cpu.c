@@ -298,6 +298,8 @@ static int smolq__cpu_has_amx(void)
     return 1;
 #    endif
 }
+#  else
+static int smolq__cpu_has_amx(void) { return 0; }
 #  endif
 
 /* Shuffles within 16 bytes, twice: everywhere word j; word 2j in the first half and word 2j + 1 in the second.  Tables, since GCC would compute them anew. */
@@ -412,16 +414,18 @@ static const smolq__cpu_isa smolq__cpu_isas[] = {
 #if defined(SMOLQ__CPU_X86)
 #  if defined(SMOLQ__TILE_LOAD)
     { "amx",    smolq__cpu_has_amx,    smolq__cpu_units_amx,    smolq__cpu_share_amx,    &smolq__cpu_layout_amx,    1 },
+#  else
+    { "amx",    smolq__cpu_has_amx,    NULL, NULL, NULL, 1 }, /* not compiled: as a cap it means what comes below, here and in the next rows */
 #  endif
 #  if SMOLQ__CPU_HAS_AVX512
     { "avx512", smolq__cpu_has_avx512, smolq__cpu_units_avx512, smolq__cpu_share_avx512, &smolq__cpu_layout_avx512, 0 },
 #  else
-    { "avx512", smolq__cpu_has_avx512, NULL, NULL, NULL, 0 }, /* as a cap it means what comes below */
+    { "avx512", smolq__cpu_has_avx512, NULL, NULL, NULL, 0 },
 #  endif
 #  if SMOLQ__CPU_HAS_VNNI
     { "avxvnni", smolq__cpu_has_avxvnni, smolq__cpu_units_avxvnni, smolq__cpu_share_avxvnni, &smolq__cpu_layout_avxvnni, 0 },
 #  else
-    { "avxvnni", smolq__cpu_has_avxvnni, NULL, NULL, NULL, 0 }, /* as a cap it means AVX2 */
+    { "avxvnni", smolq__cpu_has_avxvnni, NULL, NULL, NULL, 0 },
 #  endif
     { "avx2",   smolq__cpu_has_avx2,   smolq__cpu_units_avx2,   smolq__cpu_share_avx2,   &smolq__cpu_layout_avx2,   0 },
 #elif defined(SMOLQ__CPU_ARM)
