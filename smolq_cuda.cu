@@ -21,7 +21,8 @@
  *     norm_quantize, matvec  gate and up, one gated by the other
  *     quantize, matvec       down, into the residual stream
  * and in the end norm_quantize and matvec for the logits.  Other families have steps of their own between; what is not fused goes by a kernel for each operation of the program.  More tokens
- * take matmul for matvec.  A shape of batch that comes a second time is captured as a CUDA graph, and replayed from then on.
+ * take matmul for matvec.  A shape of batch that comes a second time is captured as a CUDA graph, and replayed from then on.  On sm_90 and later each kernel begins while the one before it ends
+ * (smolq__cuda_begin), and products fetch weights meanwhile.
  *
  * HOW A PRODUCT IS COMPUTED.  Everything is made of chunks, 32 weights of a row that lie side by side: a format (smolq__cuda_format_...) loads a chunk from the planes and takes it
  * apart into 32 small integers, in eight registers, and its integer scales.
@@ -65,7 +66,51 @@
 #  define SMOLQ__CUDA_UNROLL _Pragma("unroll")
 #  define SMOLQ__CUDA_CALLED static __device__ __noinline__
 
-/* Sixteen bytes that nobody writes while the kernel runs, at a multiple of 16. */
+/* A launch that need not wait until the kernel before it in the stream has ended (programmatic dependent launch, sm_90): the kernel's blocks begin where that one leaves room, and wait in
+ * smolq__cuda_begin.  Only behind a kernel, and only of code compiled for sm_90 or later, which does wait.  Before CUDA 12.3 a graph could not hold such launches. */
+#  if CUDART_VERSION >= 12030
+template <class... PARAMETERS, class... ARGUMENTS>
+static cudaError_t smolq__cuda_launch_dependent(void (*kernel)(PARAMETERS...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, const ARGUMENTS &...arguments)
+{
+    cudaLaunchConfig_t config = {};
+    cudaLaunchAttribute attribute = {};
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    config.gridDim = grid;
+    config.blockDim = block;
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = stream;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    return cudaLaunchKernelEx(&config, kernel, arguments...);
+}
+#    define SMOLQ__CUDA_LAUNCH_DEPENDENT smolq__cuda_launch_dependent
+#  else
+#    define SMOLQ__CUDA_LAUNCH_DEPENDENT SMOLQ__CUDA_LAUNCH
+#  endif
+
+/* Each thread of each kernel calls it once, and before that neither reads what another kernel writes nor writes anything: it waits until the kernel before has ended and all that it wrote can be
+ * seen.  That one had waited for the one before it, and so on, so all have ended.  First it lets the next kernel begin, at once: nothing is lost by that, since the next one waits for the end of
+ * this kernel and not for this word, and its blocks get only the room that is left when all of this one's are running. */
+static __device__ __forceinline__ void smolq__cuda_begin(void)
+{
+#  if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#  endif
+}
+
+/* Asks for what lies there, into the L2 cache: weights, before the wait. */
+static __device__ __forceinline__ void smolq__cuda_prefetch(const void *p)
+{
+#  if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("prefetch.global.L2 [%0];" : : "l"(p));
+#  else
+    (void)p;
+#  endif
+}
+
+/* Sixteen bytes of weights, at a multiple of 16.  Not of what another kernel writes: compilers may move this load before smolq__cuda_begin. */
 static __device__ __forceinline__ uint4 smolq__cuda_load16(const void *p) { return __ldg((const uint4 *)p); }
 
 /* c[4] += a[4] * b[2], a warp together: 16 rows of 32 bytes times 32 rows of 8, in the lane map of PTX's m16n8k32.  sm_75 does it in four quarters. */
@@ -249,6 +294,18 @@ SMOLQ__CUDA_INLINE void smolq__cuda_words8(const uint8_t *p, uint32_t *q)
 {
     smolq__cuda_words(p, q);
     smolq__cuda_words(p + 16, q + 4);
+}
+/* 32 bytes that a kernel before this one has written. */
+SMOLQ__CUDA_INLINE void smolq__cuda_written8(const uint8_t *p, uint32_t *q)
+{
+    SMOLQ__CUDA_UNROLL
+    for (int i = 0; i < 2; i++) {
+        uint4 v = ((const uint4 *)(const void *)p)[i];
+        q[4 * i] = v.x;
+        q[4 * i + 1] = v.y;
+        q[4 * i + 2] = v.z;
+        q[4 * i + 3] = v.w;
+    }
 }
 
 /* Four bytes at once: x - n where x and n are below 128, */
@@ -755,6 +812,12 @@ SMOLQ__CUDA_INLINE void smolq__cuda_finish(const smolq__cuda_product &p, const s
     at.y[row] = p.gate ? smolq__cuda_gated(p.gate, at.y[row], y) : p.add != 0 ? smolq_fma(p.add, y, at.y[row]) : y;
 }
 
+/* Asks for the beginning of a row, a thread for the 64 bytes from `at` on: what a product can do while the kernel before it still runs. */
+SMOLQ__CUDA_INLINE void smolq__cuda_ask(const smolq__cuda_product &p, const uint8_t *w, int32_t row, int32_t n_rows, int32_t at)
+{
+    if (row < n_rows && (uint64_t)at < p.w.row_bytes) smolq__cuda_prefetch(w + (uint64_t)row * p.w.row_bytes + at);
+}
+
 enum { SMOLQ__CUDA_WARPS = 4, SMOLQ__CUDA_ROWS = 4, SMOLQ__CUDA_RECORDS = 32 };
 
 /* One token (or each of a few experts' slots) times a quantized matrix; or times a few matrices, siblings in one grid.
@@ -768,7 +831,8 @@ template <class FORMAT, int ROWS> static __global__ void __launch_bounds__(128, 
            STRIDE = SMOLQ__CUDA_RECORDS * PAIRS + 1 };
     SMOLQ__CUDA_SHARED(float2, record, SMOLQ__CUDA_WARPS * ROWS * STRIDE);
     int32_t lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32, n_chunks = p.w.n_cols / 32, of_row = p.up ? 2 : 1; /* results of this warp that are one in the end */
-    int32_t first_row = (int32_t)blockIdx.x;
+    int32_t first_row = (int32_t)blockIdx.x, asked = lane * ROWS / 32; /* of the rows */
+    if (p.picks) smolq__cuda_begin(); /* the kernel before says which weights */
     smolq__cuda_place place = smolq__cuda_place_of(p, (int32_t)blockIdx.y);
     const float *dx = (const float *)(const void *)(place.x + p.at_d);
     const uint32_t *sums = (const uint32_t *)(const void *)(place.x + p.at_sums);
@@ -784,6 +848,10 @@ template <class FORMAT, int ROWS> static __global__ void __launch_bounds__(128, 
             place.n_rows = p.sibling[i].n_rows;
         }
     first_row = (first_row * SMOLQ__CUDA_WARPS + warp) * (ROWS / of_row);
+    if (!p.picks) {
+        smolq__cuda_ask(p, asked % of_row ? p.up : place.w, first_row + asked / of_row, place.n_rows, lane % (32 / ROWS) * 64);
+        smolq__cuda_begin();
+    }
     if (first_row >= place.n_rows) return; /* the whole warp */
 
     for (int32_t first = 0; first < n_chunks; first += SPAN) {
@@ -792,7 +860,7 @@ template <class FORMAT, int ROWS> static __global__ void __launch_bounds__(128, 
             int32_t is_there = base + lane < end, c = is_there ? base + lane : end - 1; /* lanes behind the end compute for nobody */
             uint32_t x[8], sum = 0;
             float d = dx[WHOLE ? c / 8 : c];
-            smolq__cuda_words8(place.x + (size_t)c * 32, x);
+            smolq__cuda_written8(place.x + (size_t)c * 32, x);
             if (FORMAT::HAS_LEAST) sum = sums[c];
             SMOLQ__CUDA_UNROLL
             for (int32_t r = 0; r < ROWS; r++) {
@@ -880,6 +948,8 @@ template <class FORMAT, int N_TILES> static __global__ void __launch_bounds__(12
     int32_t first_row = (int32_t)blockIdx.x * ROWS, first_token = (int32_t)blockIdx.y * TOKENS, n_chunks = p.w.n_cols / 32;
     float acc[N_TILES][4];
     int c_low[N_TILES][4], c_high[TWO_PLANES ? N_TILES : 1][4];
+    smolq__cuda_ask(p, p.w.data, first_row + thread / 2, p.w.n_rows, thread % 2 * 64);
+    smolq__cuda_begin();
     SMOLQ__CUDA_UNROLL
     for (int32_t n = 0; n < N_TILES; n++)
         SMOLQ__CUDA_UNROLL
@@ -918,7 +988,7 @@ template <class FORMAT, int N_TILES> static __global__ void __launch_bounds__(12
             const uint8_t *x = p.x + (uint64_t)(first_token + token < p.n_tokens ? first_token + token : p.n_tokens - 1) * p.x_stride;
             uint32_t words[8];
             if (j >= n_here) continue;
-            smolq__cuda_words8(x + (size_t)c * 32, words);
+            smolq__cuda_written8(x + (size_t)c * 32, words);
             SMOLQ__CUDA_UNROLL
             for (int32_t word = 0; word < 8; word++) xs[token * STRIDE + j * 8 + word] = words[word];
             if (!WHOLE) xd[token * (CHUNKS + 1) + j] = ((const float *)(const void *)(x + p.at_d))[c];
@@ -1029,6 +1099,8 @@ template <class FLOAT, int ROWS, int TOKENS> static __global__ void __launch_bou
     smolq__cuda_place place[TOKENS];
     const uint8_t *w[ROWS];
     float lane[ROWS][TOKENS];
+    if (!p.picks) smolq__cuda_ask(p, p.w.data, first_row + j % ROWS, p.w.n_rows, j / ROWS * 64);
+    smolq__cuda_begin();
     SMOLQ__CUDA_UNROLL
     for (int32_t k = 0; k < TOKENS; k++) {
         place[k] = smolq__cuda_place_of(p, first_token + k < n_places ? first_token + k : n_places - 1);
@@ -1100,6 +1172,7 @@ typedef struct smolq__cuda_embedding {
 /* Grid: columns, tokens; thread: a chunk of a quantized row, unpacked as smolq__multiply_out does. */
 template <class FORMAT> static __global__ void __launch_bounds__(128) smolq__cuda_embed(smolq__cuda_embedding e)
 {
+    smolq__cuda_begin();
     int32_t c = (int32_t)(blockIdx.x * 128 + threadIdx.x), token = (int32_t)blockIdx.y;
     smolq__cuda_row w = { e.w.data + (uint64_t)e.token[token] * e.w.row_bytes, e.w.at };
     float *out = (float *)(void *)(e.out + (uint64_t)token * e.out_stride) + (size_t)c * 32;
@@ -1115,6 +1188,7 @@ template <class FORMAT> static __global__ void __launch_bounds__(128) smolq__cud
 }
 template <class FLOAT> static __global__ void __launch_bounds__(128) smolq__cuda_embed_float(smolq__cuda_embedding e)
 {
+    smolq__cuda_begin();
     int32_t i = (int32_t)(blockIdx.x * 128 + threadIdx.x), token = (int32_t)blockIdx.y;
     float x;
     if (i >= e.w.n_cols) return;
@@ -1150,7 +1224,11 @@ SMOLQ__CUDA_INLINE void smolq__cuda_norm_segment(const smolq__cuda_step &s)
 }
 
 /* Grid: segments, rows. */
-static __global__ void __launch_bounds__(256) smolq__cuda_norm(smolq__cuda_step s) { smolq__cuda_norm_segment(s); }
+static __global__ void __launch_bounds__(256) smolq__cuda_norm(smolq__cuda_step s)
+{
+    smolq__cuda_begin();
+    smolq__cuda_norm_segment(s);
+}
 
 /* Rule 3, one group of a row of n numbers, by a warp; a lane has GROUP / 32 numbers side by side. */
 template <int GROUP> SMOLQ__CUDA_INLINE void smolq__cuda_quantize_group(const float *x, uint8_t *out, int32_t n, int32_t group, int32_t *numeric)
@@ -1189,6 +1267,7 @@ template <int GROUP> SMOLQ__CUDA_INLINE void smolq__cuda_quantize_group(const fl
 /* Grid: groups of all segments, rows; a warp has a group. */
 template <int GROUP> static __global__ void __launch_bounds__(128) smolq__cuda_quantize(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     int32_t per_segment = s.n / GROUP, group = (int32_t)(blockIdx.x * 4 + threadIdx.x / 32), row = (int32_t)blockIdx.y, segment = group / per_segment;
     if (segment >= s.n_seg) return; /* the whole warp */
     smolq__cuda_quantize_group<GROUP>(smolq__cuda_in(s, row) + (size_t)segment * (size_t)s.n, s.out + (uint64_t)row * s.out_stride + (uint64_t)segment * smolq_a8_bytes(s.n, GROUP), s.n,
@@ -1198,6 +1277,7 @@ template <int GROUP> static __global__ void __launch_bounds__(128) smolq__cuda_q
 /* A norm and the quantizing of its result, in groups of 256, of 32 or both.  Grid: 1, rows; 8 warps take the groups in turn. */
 static __global__ void __launch_bounds__(256) smolq__cuda_norm_quantize(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     int32_t row = (int32_t)blockIdx.y, warp = (int32_t)threadIdx.x / 32;
     const float *y = smolq__cuda_out(s, row);
     smolq__cuda_norm_segment(s);
@@ -1220,6 +1300,7 @@ SMOLQ__CUDA_INLINE void smolq__cuda_rotate(const smolq__cuda_step &s, float *x, 
 /* Grid: pairs of all heads, rows. */
 static __global__ void __launch_bounds__(128) smolq__cuda_rope(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     int32_t pair = (int32_t)(blockIdx.x * 128 + threadIdx.x), row = (int32_t)blockIdx.y, half = s.n_rot / 2, head = pair / half;
     if (head < s.n_seg) smolq__cuda_rotate(s, smolq__cuda_in(s, row) + (size_t)head * (size_t)s.n, row, pair % half);
 }
@@ -1264,6 +1345,7 @@ SMOLQ__CUDA_INLINE void smolq__cuda_store_head(const smolq__cuda_step &s, const 
 /* Grid: KV heads, rows; the first warp stores the key, the second the value. */
 static __global__ void __launch_bounds__(64) smolq__cuda_kv_store(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     int32_t head = (int32_t)blockIdx.x, row = (int32_t)blockIdx.y, is_value = (int32_t)threadIdx.x / 32;
     smolq__cuda_store_head(s, (is_value ? smolq__cuda_value(s, row) : smolq__cuda_out(s, row)) + (size_t)head * (size_t)s.n, head, row, is_value);
 }
@@ -1271,6 +1353,7 @@ static __global__ void __launch_bounds__(64) smolq__cuda_kv_store(smolq__cuda_st
 /* Rotates queries and keys and stores keys and values, in one.  Grid: heads of Q, K and V, rows. */
 static __global__ void __launch_bounds__(64) smolq__cuda_rope_store(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     int32_t head = (int32_t)blockIdx.x, row = (int32_t)blockIdx.y, is_query = head < s.n_head, is_value = head >= s.n_head + s.n_head_kv;
     float *x = is_query ? smolq__cuda_in(s, row) : smolq__cuda_out(s, row);
     if (!is_query) head = (head - s.n_head) % s.n_head_kv;
@@ -1295,13 +1378,13 @@ template <int TYPE> SMOLQ__CUDA_INLINE void smolq__cuda_cell_16(const uint8_t *c
 {
     if (TYPE == SMOLQ_TYPE_F16 && (uintptr_t)cell % 16 == 0) {
         uint32_t x[8];
-        smolq__cuda_words8(cell + i * 2, x);
+        smolq__cuda_written8(cell + i * 2, x);
         SMOLQ__CUDA_UNROLL
         for (int32_t j = 0; j < 16; j++) v[j] = smolq_f16_to_f32((uint16_t)(x[j / 2] >> j % 2 * 16));
     } else if (TYPE == SMOLQ_TYPE_F32 && (uintptr_t)cell % 16 == 0) {
         uint32_t x[16];
-        smolq__cuda_words8(cell + i * 4, x);
-        smolq__cuda_words8(cell + i * 4 + 32, x + 8);
+        smolq__cuda_written8(cell + i * 4, x);
+        smolq__cuda_written8(cell + i * 4 + 32, x + 8);
         SMOLQ__CUDA_UNROLL
         for (int32_t j = 0; j < 16; j++) v[j] = smolq_from_bits(x[j]);
     } else {
@@ -1447,6 +1530,7 @@ SMOLQ__CUDA_INLINE int32_t smolq__cuda_first_key(const smolq__cuda_attended &to)
  * Each query head reads its keys and values by itself; heads that share them find them in the L2 cache. */
 static __global__ void __launch_bounds__(256, 3) smolq__cuda_attention(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     SMOLQ__CUDA_SHARED(float, q, SMOLQ__CUDA_HEAD);
     SMOLQ__CUDA_SHARED(float, o, SMOLQ__CUDA_BLOCKS * SMOLQ__CUDA_HEAD);
     SMOLQ__CUDA_SHARED(float, p, SMOLQ__CUDA_TILE_KEYS);
@@ -1481,6 +1565,7 @@ SMOLQ__CUDA_INLINE float *smolq__cuda_tiles(const smolq__cuda_step &s, int32_t h
 /* Grid: heads, rows, tiles; first_tile is the first of this launch. */
 static __global__ void __launch_bounds__(256, 3) smolq__cuda_attention_tile(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     SMOLQ__CUDA_SHARED(float, q, SMOLQ__CUDA_HEAD);
     SMOLQ__CUDA_SHARED(float, p, SMOLQ__CUDA_TILE_KEYS);
     int32_t head = (int32_t)blockIdx.x, row = (int32_t)blockIdx.y;
@@ -1498,6 +1583,7 @@ static __global__ void __launch_bounds__(256, 3) smolq__cuda_attention_tile(smol
 /* Grid: heads, rows.  Between two launches the output stands where it will be in the end. */
 static __global__ void __launch_bounds__(256) smolq__cuda_attention_merge(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     int32_t head = (int32_t)blockIdx.x, row = (int32_t)blockIdx.y, n_blocks;
     smolq__cuda_attended to = smolq__cuda_attended_by(s, head, row);
     int32_t base = smolq__cuda_first_key(to) + s.first_tile * SMOLQ__CUDA_TILE_KEYS;
@@ -1536,6 +1622,7 @@ static __global__ void __launch_bounds__(256) smolq__cuda_attention_merge(smolq_
 /* Thread: one number of all rows; rows move forward only, in this order. */
 static __global__ void __launch_bounds__(128) smolq__cuda_gather(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     int32_t i = (int32_t)(blockIdx.x * 128 + threadIdx.x);
     if (i >= s.n) return;
     for (int32_t row = 0; row < s.n_rows; row++)
@@ -1545,6 +1632,7 @@ static __global__ void __launch_bounds__(128) smolq__cuda_gather(smolq__cuda_ste
 /* The next four: grid: numbers, rows. */
 static __global__ void __launch_bounds__(128) smolq__cuda_glu(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     int32_t i = (int32_t)(blockIdx.x * 128 + threadIdx.x), row = (int32_t)blockIdx.y;
     float *gate = smolq__cuda_out(s, row);
     if (i < s.n) gate[i] = smolq__cuda_gated(s.gate, gate[i], smolq__cuda_other(s, row)[i]);
@@ -1552,6 +1640,7 @@ static __global__ void __launch_bounds__(128) smolq__cuda_glu(smolq__cuda_step s
 
 static __global__ void __launch_bounds__(128) smolq__cuda_combine(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     int32_t i = (int32_t)(blockIdx.x * 128 + threadIdx.x), row = (int32_t)blockIdx.y;
     const float *down = smolq__cuda_in(s, row), *weights = smolq__cuda_other(s, row) + s.n_used;
     float *x = smolq__cuda_out(s, row), sum = 0;
@@ -1562,6 +1651,7 @@ static __global__ void __launch_bounds__(128) smolq__cuda_combine(smolq__cuda_st
 
 static __global__ void __launch_bounds__(128) smolq__cuda_add_shared(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     int32_t i = (int32_t)(blockIdx.x * 128 + threadIdx.x), row = (int32_t)blockIdx.y;
     float *x = smolq__cuda_out(s, row), weight = 1.0f / (1.0f + smolq_exp(-*smolq__cuda_other(s, row)));
     if (i < s.n) x[i] = smolq_fma(s.scale, smolq_mul(weight, smolq__cuda_in(s, row)[i]), x[i]);
@@ -1569,6 +1659,7 @@ static __global__ void __launch_bounds__(128) smolq__cuda_add_shared(smolq__cuda
 
 static __global__ void __launch_bounds__(128) smolq__cuda_cap_logits(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     int32_t i = (int32_t)(blockIdx.x * 128 + threadIdx.x);
     float *x = smolq__cuda_in(s, (int32_t)blockIdx.y);
     if (i < s.n) x[i] = smolq_cap(smolq_mul(x[i], s.scale), s.cap);
@@ -1591,6 +1682,7 @@ SMOLQ__CUDA_INLINE void smolq__cuda_softmax_few(float *p, int32_t n)
 /* Rule 10.  A warp has a row; it leaves the router's logits as the reference does. */
 static __global__ void __launch_bounds__(32) smolq__cuda_route(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     int32_t lane = (int32_t)threadIdx.x, row = (int32_t)blockIdx.x, n = s.n_expert, finite = 1;
     float *p = smolq__cuda_in(s, row), *weights, total = 0;
     int32_t *picks = (int32_t *)(void *)smolq__cuda_out(s, row);
@@ -1675,7 +1767,7 @@ typedef struct smolq__cuda_device {
     uint8_t          *stage;          /* pinned */
     smolq__cuda_graph graph[SMOLQ__CUDA_GRAPHS];
     uint64_t          n_runs;
-    int32_t           taken, lost;
+    int32_t           taken, lost, can_depend; /* launches may be dependent */
 #ifdef _WIN32
     SRWLOCK            lock;
     CONDITION_VARIABLE released;
@@ -1788,7 +1880,11 @@ static void smolq__cuda_close(void *state)
 
 static smolq_result smolq__cuda_start(smolq__cuda_device *d, smolq_error *err)
 {
-    int i;
+    struct cudaFuncAttributes compiled;
+    int i, driver = 0;
+    SMOLQ__CUDA_TRY(d, err, cudaDriverGetVersion(&driver));
+    SMOLQ__CUDA_TRY(d, err, cudaFuncGetAttributes(&compiled, smolq__cuda_norm)); /* an sm_90 may run what was compiled for older ones, whose smolq__cuda_begin doesn't wait */
+    d->can_depend = driver >= 12030 && compiled.ptxVersion >= 90;
     SMOLQ__CUDA_TRY(d, err, cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking));
     SMOLQ__CUDA_TRY(d, err, cudaStreamCreateWithFlags(&d->copies, cudaStreamNonBlocking));
     for (i = 0; i < 2; i++) SMOLQ__CUDA_TRY(d, err, cudaEventCreateWithFlags(&d->piece[i], cudaEventDisableTiming));
@@ -2214,6 +2310,7 @@ typedef struct smolq__cuda_walk {
     int32_t             first_row; /* of the rows that want logits, in the operations that write them */
     int32_t             n_logits;  /* and how many of them; elsewhere 0 */
     int32_t             tiles;     /* of keys */
+    int32_t             after_kernel; /* a kernel of this run is the latest in the stream */
     smolq_error        *err;
 } smolq__cuda_walk;
 
@@ -2304,7 +2401,9 @@ static smolq_result smolq__cuda_launch(smolq__cuda_walk *k, void (*kernel)(ARGUM
 {
     cudaError_t error;
     if (x == 0 || y == 0) return SMOLQ_OK;
-    error = SMOLQ__CUDA_LAUNCH(kernel, dim3(x, y, z), dim3(threads), 0, k->d->stream, arguments);
+    if (k->d->can_depend && k->after_kernel) error = SMOLQ__CUDA_LAUNCH_DEPENDENT(kernel, dim3(x, y, z), dim3(threads), 0, k->d->stream, arguments);
+    else error = SMOLQ__CUDA_LAUNCH(kernel, dim3(x, y, z), dim3(threads), 0, k->d->stream, arguments);
+    k->after_kernel = 1;
     return error == cudaSuccess ? SMOLQ_OK : smolq__cuda_failed(k->d, k->err, error, name);
 }
 
@@ -2644,6 +2743,7 @@ static smolq_result smolq__cuda_copy_logits(smolq__cuda_walk *k, int to_host)
 {
     size_t bytes = (size_t)k->run->program->n_vocab * 4;
     int32_t i;
+    k->after_kernel = 0;
     for (i = 0; i < k->n_logits; i++) {
         uint8_t *here = k->run->scratch + k->room.logits + (size_t)i * bytes;
         float *there = k->run->logits[k->first_row + i];
@@ -2710,6 +2810,7 @@ static void smolq__cuda_capture(smolq__cuda_walk *k, smolq__cuda_graph *graph, u
     cudaGraph_t recorded = NULL;
     smolq_result result;
     k->err = NULL;
+    k->after_kernel = 0; /* in the graph, */
     if (cudaStreamBeginCapture(k->d->stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess) {
         result = smolq__cuda_run_ops(k, k->run->op, logits);
         k->n_logits = k->run->n_out;
@@ -2720,6 +2821,7 @@ static void smolq__cuda_capture(smolq__cuda_walk *k, smolq__cuda_graph *graph, u
         if (recorded) cudaGraphDestroy(recorded);
     }
     cudaGetLastError();
+    k->after_kernel = 0; /* and in the stream */
     k->err = err;
 }
 
@@ -2764,6 +2866,7 @@ static smolq_result smolq__cuda_run_pieces(smolq__cuda_walk *k)
         }
         if (result) return result;
         run->op = end;
+        k->after_kernel = 0;
         SMOLQ__CUDA_TRY(k->d, k->err, cudaEventRecord(k->d->piece[n % 2], k->d->stream));
         if (n) SMOLQ__CUDA_TRY(k->d, k->err, cudaEventSynchronize(k->d->piece[(n - 1) % 2]));
     }
