@@ -9,15 +9,15 @@
  *                   odd addresses; here a row is a few planes: one field of all its blocks, then the next field, each plane padded to 16 bytes.  So weights are read 16 bytes
  *                   at a time, no bit is lost, and one function arranges all 28 types by a table of their fields (smolq__cuda_layouts).
  *     activations, KV cache, scratch    in device memory that smolq.h holds for a context, in the layouts of smolq.h.
- *     a batch       tokens, positions, cache descriptors and rotations come from the host at each run, in one copy, to the front of the context's scratch (smolq__cuda_batch);
+ *     a batch       tokens, positions, cache descriptors, rotations and zeroed counters come from the host at each run, in one copy, to the front of the context's scratch (smolq__cuda_batch);
  *                   behind them is a flag that kernels raise where a number is NaN or infinite, and room for logits on their way to the host.
  *
  * WHAT A DECODE STEP LAUNCHES, in order, for each layer of a dense model:
  *     norm_quantize          the residual stream, normed, as int8
  *     matvec                 queries, keys and values, one launch for each type among their matrices
  *     rope_store             both rotated, keys and values into the cache
- *     attention              or attention_tile and attention_merge, when there is more than a tile of keys
- *     quantize, matvec       its output, into the residual stream
+ *     attention              or attention_tile and attention_merge, when there is more than a tile of keys; its output as int8 too
+ *     matvec                 into the residual stream
  *     norm_quantize, matvec  gate and up, one gated by the other
  *     quantize, matvec       down, into the residual stream
  * and in the end norm_quantize and matvec for the logits.  Other families have steps of their own between; what is not fused goes by a kernel for each operation of the program.  More tokens
@@ -1146,7 +1146,8 @@ typedef struct smolq__cuda_step {
     uint8_t     *in, *out;       /* ROPE: in; KV_STORE: keys in out */
     const uint8_t *other;        /* ROPE: rotations; ATTENTION: heat; GLU: up; COMBINE: picks; ADD_SHARED: logits */
     uint8_t     *value;          /* KV_STORE */
-    uint8_t     *a256, *a32;     /* NORM with quantizing, or NULL */
+    uint8_t     *a256, *a32;     /* NORM, ATTENTION with quantizing, or NULL */
+    uint32_t    *arrived;        /* ATTENTION with a256: [n_rows][groups] heads that are there, 0 between launches */
     uint64_t     in_stride, out_stride, other_stride, value_stride, a256_stride, a32_stride;
     const float *w;
     float       *parts;          /* ATTENTION by tiles: room for n_tiles tiles of each row and head; this launch's first is first_tile */
@@ -1524,6 +1525,32 @@ SMOLQ__CUDA_INLINE void smolq__cuda_merged(const smolq__cuda_step &s, const smol
     }
 }
 
+/* Heads of a row as int8, by all of the block that has just written this one: its groups of 32, and its groups of 256.  Where several heads are in a group of 256 their blocks count, and the last
+ * one quantizes what all have written. */
+SMOLQ__CUDA_INLINE void smolq__cuda_quantize_head(const smolq__cuda_step &s, int32_t head, int32_t row)
+{
+    SMOLQ__CUDA_SHARED(int32_t, is_last, 1);
+    int32_t warp = (int32_t)threadIdx.x / 32, n = s.n * s.n_head, first = head * s.n / 256;
+    const float *x = smolq__cuda_out(s, row);
+    if (s.a256 && s.n < 256) __threadfence(); /* each thread's numbers, before the count */
+    __syncthreads(); /* the head is written */
+    if (s.a32)
+        for (int32_t group = head * s.n / 32 + warp; group < (head + 1) * s.n / 32; group += 8) smolq__cuda_quantize_group<32>(x, s.a32 + (uint64_t)row * s.a32_stride, n, group, s.batch.numeric);
+    if (!s.a256) return;
+    if (s.n < 256) {
+        if (threadIdx.x == 0) {
+            uint32_t *arrived = s.arrived + row * (n / 256) + first;
+            is_last[0] = (int32_t)atomicAdd(arrived, 1u) + 1 == 256 / s.n;
+            if (is_last[0]) *arrived = 0;
+        }
+        __syncthreads(); /* known to all */
+        if (!is_last[0]) return;
+        __threadfence(); /* the other heads' numbers, behind the count */
+    }
+    for (int32_t group = first + warp; group == first || group < (head + 1) * s.n / 256; group += 8)
+        smolq__cuda_quantize_group<256>(x, s.a256 + (uint64_t)row * s.a256_stride, n, group, s.batch.numeric);
+}
+
 SMOLQ__CUDA_INLINE int32_t smolq__cuda_first_key(const smolq__cuda_attended &to) { return to.begin - to.begin % SMOLQ__CUDA_KEYS; }
 
 /* Rule 9, for many rows.  Grid: heads, rows; the block walks over the keys 256 at a time and merges the outputs of their four blocks.
@@ -1552,6 +1579,7 @@ static __global__ void __launch_bounds__(256, 3) smolq__cuda_attention(smolq__cu
             smolq__cuda_merge(m, base == first && b == 0, o + b * s.n, a.best[b], a.total[b], s.n);
     }
     smolq__cuda_merged(s, m, head, smolq__cuda_out(s, row) + (size_t)head * (size_t)s.n);
+    if (s.a256 || s.a32) smolq__cuda_quantize_head(s, head, row);
 }
 
 /* The same for few rows, whose heads alone don't fill the GPU: as many blocks as there are tiles of 256 keys, each leaves the outputs of four blocks in the scratch; then they are merged.
@@ -1606,6 +1634,7 @@ static __global__ void __launch_bounds__(256) smolq__cuda_attention_merge(smolq_
     }
     if (s.is_last) {
         smolq__cuda_merged(s, m, head, out);
+        if (s.a256 || s.a32) smolq__cuda_quantize_head(s, head, row);
         return;
     }
     SMOLQ__CUDA_UNROLL
@@ -2265,7 +2294,7 @@ static smolq_result smolq__cuda_copy(void *state, uint8_t *to, const uint8_t *fr
 
 /* What stands where in the scratch of a batch of n rows, in bytes.  All up to `caches` is sent for every run, and of the caches as many as there are contexts. */
 typedef struct smolq__cuda_room {
-    uint64_t numeric, token, position, out_row, context, buffer[SMOLQ_BUF_COUNT] /* of those that the host fills */, caches, parts, logits, end;
+    uint64_t numeric, token, position, out_row, context, arrived, buffer[SMOLQ_BUF_COUNT] /* of those that the host fills */, caches, parts, logits, end;
 } smolq__cuda_room;
 
 static uint64_t smolq__cuda_reserve(uint64_t *end, uint64_t bytes)
@@ -2273,6 +2302,13 @@ static uint64_t smolq__cuda_reserve(uint64_t *end, uint64_t bytes)
     uint64_t at = *end;
     *end = smolq__cuda_align(at + bytes, 256);
     return at;
+}
+
+/* Groups of 256 in the attention's output for few rows. */
+enum { SMOLQ__CUDA_FEW = 8 };
+static uint64_t smolq__cuda_n_arrived(const smolq_program *program, uint64_t n_rows)
+{
+    return (n_rows < (uint64_t)SMOLQ__CUDA_FEW ? n_rows : (uint64_t)SMOLQ__CUDA_FEW) * (program->row_bytes[SMOLQ_BUF_ATT] / 1024);
 }
 
 static smolq__cuda_room smolq__cuda_room_for(const smolq_program *program, int32_t n_rows)
@@ -2286,6 +2322,7 @@ static smolq__cuda_room smolq__cuda_room_for(const smolq_program *program, int32
     room.position = smolq__cuda_reserve(&end, n * 4);
     room.out_row = smolq__cuda_reserve(&end, n * 4);
     room.context = smolq__cuda_reserve(&end, n * 4);
+    room.arrived = smolq__cuda_reserve(&end, smolq__cuda_n_arrived(program, n) * 4);
     for (i = 0; i < SMOLQ_BUF_LOGITS; i++)
         if (smolq_is_host_buffer(i)) room.buffer[i] = smolq__cuda_reserve(&end, n * program->row_bytes[i]);
     room.caches = smolq__cuda_reserve(&end, n * (uint64_t)program->n_layer * sizeof(smolq_kv_layer));
@@ -2359,7 +2396,7 @@ static int32_t smolq__cuda_context_of(const smolq_run *run, int32_t row, const i
 static smolq_result smolq__cuda_bring(smolq__cuda_walk *k)
 {
     const smolq_run *run = k->run;
-    uint64_t rows = (uint64_t)run->n_rows;
+    uint64_t rows = (uint64_t)run->n_rows, group;
     int32_t none = 0, n_contexts = 0, i, number[64], *numbers = rows <= 64 ? number : (int32_t *)smolq__cuda_take(k->d, (size_t)rows * 4);
     smolq__cuda_image image = { 0, 0 };
     smolq_result result = numbers ? smolq__cuda_put(k, &image, k->room.numeric, &none, 4) : smolq__cuda_fail(k->err, SMOLQ_E_MEMORY, "out of memory for a batch%s", "");
@@ -2368,6 +2405,7 @@ static smolq_result smolq__cuda_bring(smolq__cuda_walk *k)
     if (result == SMOLQ_OK && run->n_out) result = smolq__cuda_put(k, &image, k->room.out_row, run->out_row, (uint64_t)run->n_out * 4);
     for (i = 0; i < run->n_rows && numbers; i++) numbers[i] = smolq__cuda_context_of(run, i, numbers, &n_contexts);
     if (result == SMOLQ_OK) result = smolq__cuda_put(k, &image, k->room.context, numbers, rows * 4);
+    for (group = 0; group < smolq__cuda_n_arrived(run->program, rows) && result == SMOLQ_OK; group++) result = smolq__cuda_put(k, &image, k->room.arrived + group * 4, &none, 4);
     for (i = 0; i < SMOLQ_BUF_LOGITS && result == SMOLQ_OK; i++)
         if (smolq_is_host_buffer(i) && run->program->row_bytes[i]) result = smolq__cuda_put(k, &image, k->room.buffer[i], run->buffer[i], rows * run->program->row_bytes[i]);
     for (i = 0, n_contexts = 0; i < run->n_rows && result == SMOLQ_OK; i++)
@@ -2408,8 +2446,6 @@ static smolq_result smolq__cuda_launch(smolq__cuda_walk *k, void (*kernel)(ARGUM
 }
 
 /* ---- products ---- */
-
-enum { SMOLQ__CUDA_FEW = 8 };
 
 /* Blocks of a matvec, with the siblings' behind. */
 static unsigned smolq__cuda_line_up(smolq__cuda_product &p, int32_t rows_of_block)
@@ -2666,24 +2702,48 @@ static smolq_result smolq__cuda_run_op(smolq__cuda_walk *k, int32_t number)
 
 /* ---- several operations in one launch: each returns how many it has launched, 0 if they are not of its kind ---- */
 
-/* A norm of whole rows and the one or two quantizations of its result. */
+/* The one or two quantizations of a whole row of n numbers in buffer `in`, behind the operation: how many, and their results in s. */
+static int32_t smolq__cuda_quantized_behind(const smolq__cuda_walk *k, const smolq_op *op, int32_t n_ops, int32_t in, int32_t n, smolq__cuda_step *s)
+{
+    int32_t i = 1;
+    for (; i < n_ops && i < 3; i++) {
+        const smolq_op *next = op + i;
+        if (next->kind != SMOLQ_OP_QUANTIZE || next->in != in || next->n != n || next->n_seg != 1 || next->selected != op->selected) break;
+        if (next->group == 256) smolq__cuda_see(k, next->out, &s->a256, &s->a256_stride);
+        else smolq__cuda_see(k, next->out, &s->a32, &s->a32_stride);
+    }
+    return i - 1;
+}
+
+/* A norm of whole rows and the quantizations of its result. */
 static int32_t smolq__cuda_run_norm_quantize(smolq__cuda_walk *k, int32_t number, int32_t n_ops, smolq_result *result)
 {
     const smolq__cuda_loaded *l = (const smolq__cuda_loaded *)k->run->loaded;
     const smolq_op *op = &k->run->program->ops[number];
     smolq__cuda_step s;
-    int32_t n = 1;
+    int32_t n;
     if (op->kind != SMOLQ_OP_NORM || op->n_seg != 1) return 0;
     s = smolq__cuda_step_of(k, op, &l->ops[number - l->first_op]);
-    for (; n < n_ops && n < 3; n++) {
-        const smolq_op *next = op + n;
-        if (next->kind != SMOLQ_OP_QUANTIZE || next->in != op->out || next->n != op->n || next->n_seg != 1 || next->selected != op->selected) break;
-        if (next->group == 256) smolq__cuda_see(k, next->out, &s.a256, &s.a256_stride);
-        else smolq__cuda_see(k, next->out, &s.a32, &s.a32_stride);
-    }
-    if (n == 1) return 0;
+    n = smolq__cuda_quantized_behind(k, op, n_ops, op->out, op->n, &s);
+    if (n == 0) return 0;
     *result = smolq__cuda_launch(k, smolq__cuda_norm_quantize, "norm and quantize", 1, (unsigned)s.n_rows, 256, s);
-    return n;
+    return n + 1;
+}
+
+/* An attention of few rows and the quantizations of its result.  Whole groups must fit into heads, or whole heads into groups. */
+static int32_t smolq__cuda_run_attention_quantize(smolq__cuda_walk *k, int32_t number, int32_t n_ops, smolq_result *result)
+{
+    const smolq__cuda_loaded *l = (const smolq__cuda_loaded *)k->run->loaded;
+    const smolq_op *op = &k->run->program->ops[number];
+    smolq__cuda_step s;
+    int32_t n;
+    if (op->kind != SMOLQ_OP_ATTENTION) return 0;
+    s = smolq__cuda_step_of(k, op, &l->ops[number - l->first_op]);
+    n = smolq__cuda_quantized_behind(k, op, n_ops, SMOLQ_BUF_ATT, s.n * s.n_head, &s);
+    if (n == 0 || s.n_rows > SMOLQ__CUDA_FEW || (s.a32 && s.n % 32) || (s.a256 && s.n % 256 && 256 % s.n)) return 0;
+    s.arrived = (uint32_t *)(void *)(k->run->scratch + k->room.arrived);
+    *result = smolq__cuda_run_attention(k, s);
+    return n + 1;
 }
 
 /* The rotations of queries and keys, and the storing of keys and values. */
@@ -2711,6 +2771,7 @@ static smolq_result smolq__cuda_run_ops(smolq__cuda_walk *k, uint32_t op, uint32
     smolq_result result = SMOLQ_OK;
     while (op < end && result == SMOLQ_OK) {
         int32_t n = smolq__cuda_run_norm_quantize(k, (int32_t)op, (int32_t)(end - op), &result);
+        if (!n) n = smolq__cuda_run_attention_quantize(k, (int32_t)op, (int32_t)(end - op), &result);
         if (!n) n = smolq__cuda_run_rope_store(k, (int32_t)op, (int32_t)(end - op), &result);
         if (!n) {
             result = smolq__cuda_run_op(k, (int32_t)op);
