@@ -9,19 +9,20 @@
  *                   odd addresses; here a row is a few planes: one field of all its blocks, then the next field, each plane padded to 16 bytes.  So weights are read 16 bytes
  *                   at a time, no bit is lost, and one function arranges all 28 types by a table of their fields (smolq__cuda_layouts).
  *     activations, KV cache, scratch    in device memory that smolq.h holds for a context, in the layouts of smolq.h.
- *     a batch       tokens, positions, cache descriptors and rotations come from the host at each run, in one copy, to the front of the context's scratch (smolq__cuda_batch);
+ *     a batch       tokens, positions, cache descriptors, rotations and zeroed counters come from the host at each run, in one copy, to the front of the context's scratch (smolq__cuda_batch);
  *                   behind them is a flag that kernels raise where a number is NaN or infinite, and room for logits on their way to the host.
  *
  * WHAT A DECODE STEP LAUNCHES, in order, for each layer of a dense model:
  *     norm_quantize          the residual stream, normed, as int8
  *     matvec                 queries, keys and values, one launch for each type among their matrices
  *     rope_store             both rotated, keys and values into the cache
- *     attention              or attention_tile and attention_merge, when there is more than a tile of keys
- *     quantize, matvec       its output, into the residual stream
+ *     attention              or attention_tile and attention_merge, when there is more than a tile of keys; its output as int8 too
+ *     matvec                 into the residual stream
  *     norm_quantize, matvec  gate and up, one gated by the other
  *     quantize, matvec       down, into the residual stream
- * and in the end norm_quantize and matvec for the logits, and best_logits where a token shall be drawn: only its candidates come to the host then.  Other families have steps of their own between; what is not fused goes by a kernel for each operation of the program.  More tokens
- * take matmul for matvec.  A shape of batch that comes a second time is captured as a CUDA graph, and replayed from then on.
+ * and in the end norm_quantize and matvec for the logits, and best_logits where a token shall be drawn: only its candidates come to the host then.  Other families have steps of their
+ * own between; what is not fused goes by a kernel for each operation of the program.  More tokens take matmul for matvec.  A shape of batch that comes a second time is captured as a CUDA
+ * graph, and replayed from then on.  On sm_90 and later each kernel begins while the one before it ends (smolq__cuda_begin), and products fetch weights meanwhile.
  *
  * HOW A PRODUCT IS COMPUTED.  Everything is made of chunks, 32 weights of a row that lie side by side: a format (smolq__cuda_format_...) loads a chunk from the planes and takes it
  * apart into 32 small integers, in eight registers, and its integer scales.
@@ -65,7 +66,51 @@
 #  define SMOLQ__CUDA_UNROLL _Pragma("unroll")
 #  define SMOLQ__CUDA_CALLED static __device__ __noinline__
 
-/* Sixteen bytes that nobody writes while the kernel runs, at a multiple of 16. */
+/* A launch that need not wait until the kernel before it in the stream has ended (programmatic dependent launch, sm_90): the kernel's blocks begin where that one leaves room, and wait in
+ * smolq__cuda_begin.  Only behind a kernel, and only of code compiled for sm_90 or later, which does wait.  Before CUDA 12.3 a graph could not hold such launches. */
+#  if CUDART_VERSION >= 12030
+template <class... PARAMETERS, class... ARGUMENTS>
+static cudaError_t smolq__cuda_launch_dependent(void (*kernel)(PARAMETERS...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, const ARGUMENTS &...arguments)
+{
+    cudaLaunchConfig_t config = {};
+    cudaLaunchAttribute attribute = {};
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    config.gridDim = grid;
+    config.blockDim = block;
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = stream;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    return cudaLaunchKernelEx(&config, kernel, arguments...);
+}
+#    define SMOLQ__CUDA_LAUNCH_DEPENDENT smolq__cuda_launch_dependent
+#  else
+#    define SMOLQ__CUDA_LAUNCH_DEPENDENT SMOLQ__CUDA_LAUNCH
+#  endif
+
+/* Each thread of each kernel calls it once, and before that neither reads what another kernel writes nor writes anything: it waits until the kernel before has ended and all that it wrote can be
+ * seen.  That one had waited for the one before it, and so on, so all have ended.  First it lets the next kernel begin, at once: nothing is lost by that, since the next one waits for the end of
+ * this kernel and not for this word, and its blocks get only the room that is left when all of this one's are running. */
+static __device__ __forceinline__ void smolq__cuda_begin(void)
+{
+#  if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#  endif
+}
+
+/* Asks for what lies there, into the L2 cache: weights, before the wait. */
+static __device__ __forceinline__ void smolq__cuda_prefetch(const void *p)
+{
+#  if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("prefetch.global.L2 [%0];" : : "l"(p));
+#  else
+    (void)p;
+#  endif
+}
+
+/* Sixteen bytes of weights, at a multiple of 16.  Not of what another kernel writes: compilers may move this load before smolq__cuda_begin. */
 static __device__ __forceinline__ uint4 smolq__cuda_load16(const void *p) { return __ldg((const uint4 *)p); }
 
 /* c[4] += a[4] * b[2], a warp together: 16 rows of 32 bytes times 32 rows of 8, in the lane map of PTX's m16n8k32.  sm_75 does it in four quarters. */
@@ -249,6 +294,18 @@ SMOLQ__CUDA_INLINE void smolq__cuda_words8(const uint8_t *p, uint32_t *q)
 {
     smolq__cuda_words(p, q);
     smolq__cuda_words(p + 16, q + 4);
+}
+/* 32 bytes that a kernel before this one has written. */
+SMOLQ__CUDA_INLINE void smolq__cuda_written8(const uint8_t *p, uint32_t *q)
+{
+    SMOLQ__CUDA_UNROLL
+    for (int i = 0; i < 2; i++) {
+        uint4 v = ((const uint4 *)(const void *)p)[i];
+        q[4 * i] = v.x;
+        q[4 * i + 1] = v.y;
+        q[4 * i + 2] = v.z;
+        q[4 * i + 3] = v.w;
+    }
 }
 
 /* Four bytes at once: x - n where x and n are below 128, */
@@ -755,6 +812,12 @@ SMOLQ__CUDA_INLINE void smolq__cuda_finish(const smolq__cuda_product &p, const s
     at.y[row] = p.gate ? smolq__cuda_gated(p.gate, at.y[row], y) : p.add != 0 ? smolq_fma(p.add, y, at.y[row]) : y;
 }
 
+/* Asks for the beginning of a row, a thread for the 64 bytes from `at` on: what a product can do while the kernel before it still runs. */
+SMOLQ__CUDA_INLINE void smolq__cuda_ask_ahead(const smolq__cuda_product &p, const uint8_t *w, int32_t row, int32_t n_rows, int32_t at)
+{
+    if (row < n_rows && (uint64_t)at < p.w.row_bytes) smolq__cuda_prefetch(w + (uint64_t)row * p.w.row_bytes + at);
+}
+
 enum { SMOLQ__CUDA_WARPS = 4, SMOLQ__CUDA_ROWS = 4, SMOLQ__CUDA_RECORDS = 32 };
 
 /* One token (or each of a few experts' slots) times a quantized matrix; or times a few matrices, siblings in one grid.
@@ -768,7 +831,8 @@ template <class FORMAT, int ROWS> static __global__ void __launch_bounds__(128, 
            STRIDE = SMOLQ__CUDA_RECORDS * PAIRS + 1 };
     SMOLQ__CUDA_SHARED(float2, record, SMOLQ__CUDA_WARPS * ROWS * STRIDE);
     int32_t lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32, n_chunks = p.w.n_cols / 32, of_row = p.up ? 2 : 1; /* results of this warp that are one in the end */
-    int32_t first_row = (int32_t)blockIdx.x;
+    int32_t first_row = (int32_t)blockIdx.x, asked = lane * ROWS / 32; /* of the rows */
+    if (p.picks) smolq__cuda_begin(); /* the kernel before says which weights */
     smolq__cuda_place place = smolq__cuda_place_of(p, (int32_t)blockIdx.y);
     const float *dx = (const float *)(const void *)(place.x + p.at_d);
     const uint32_t *sums = (const uint32_t *)(const void *)(place.x + p.at_sums);
@@ -784,6 +848,10 @@ template <class FORMAT, int ROWS> static __global__ void __launch_bounds__(128, 
             place.n_rows = p.sibling[i].n_rows;
         }
     first_row = (first_row * SMOLQ__CUDA_WARPS + warp) * (ROWS / of_row);
+    if (!p.picks) {
+        smolq__cuda_ask_ahead(p, asked % of_row ? p.up : place.w, first_row + asked / of_row, place.n_rows, lane % (32 / ROWS) * 64);
+        smolq__cuda_begin();
+    }
     if (first_row >= place.n_rows) return; /* the whole warp */
 
     for (int32_t first = 0; first < n_chunks; first += SPAN) {
@@ -792,7 +860,7 @@ template <class FORMAT, int ROWS> static __global__ void __launch_bounds__(128, 
             int32_t is_there = base + lane < end, c = is_there ? base + lane : end - 1; /* lanes behind the end compute for nobody */
             uint32_t x[8], sum = 0;
             float d = dx[WHOLE ? c / 8 : c];
-            smolq__cuda_words8(place.x + (size_t)c * 32, x);
+            smolq__cuda_written8(place.x + (size_t)c * 32, x);
             if (FORMAT::HAS_LEAST) sum = sums[c];
             SMOLQ__CUDA_UNROLL
             for (int32_t r = 0; r < ROWS; r++) {
@@ -880,6 +948,8 @@ template <class FORMAT, int N_TILES> static __global__ void __launch_bounds__(12
     int32_t first_row = (int32_t)blockIdx.x * ROWS, first_token = (int32_t)blockIdx.y * TOKENS, n_chunks = p.w.n_cols / 32;
     float acc[N_TILES][4];
     int c_low[N_TILES][4], c_high[TWO_PLANES ? N_TILES : 1][4];
+    smolq__cuda_ask_ahead(p, p.w.data, first_row + thread / 2, p.w.n_rows, thread % 2 * 64);
+    smolq__cuda_begin();
     SMOLQ__CUDA_UNROLL
     for (int32_t n = 0; n < N_TILES; n++)
         SMOLQ__CUDA_UNROLL
@@ -918,7 +988,7 @@ template <class FORMAT, int N_TILES> static __global__ void __launch_bounds__(12
             const uint8_t *x = p.x + (uint64_t)(first_token + token < p.n_tokens ? first_token + token : p.n_tokens - 1) * p.x_stride;
             uint32_t words[8];
             if (j >= n_here) continue;
-            smolq__cuda_words8(x + (size_t)c * 32, words);
+            smolq__cuda_written8(x + (size_t)c * 32, words);
             SMOLQ__CUDA_UNROLL
             for (int32_t word = 0; word < 8; word++) xs[token * STRIDE + j * 8 + word] = words[word];
             if (!WHOLE) xd[token * (CHUNKS + 1) + j] = ((const float *)(const void *)(x + p.at_d))[c];
@@ -1029,6 +1099,8 @@ template <class FLOAT, int ROWS, int TOKENS> static __global__ void __launch_bou
     smolq__cuda_place place[TOKENS];
     const uint8_t *w[ROWS];
     float lane[ROWS][TOKENS];
+    if (!p.picks) smolq__cuda_ask_ahead(p, p.w.data, first_row + j % ROWS, p.w.n_rows, j / ROWS * 64);
+    smolq__cuda_begin();
     SMOLQ__CUDA_UNROLL
     for (int32_t k = 0; k < TOKENS; k++) {
         place[k] = smolq__cuda_place_of(p, first_token + k < n_places ? first_token + k : n_places - 1);
@@ -1074,7 +1146,8 @@ typedef struct smolq__cuda_step {
     uint8_t     *in, *out;       /* ROPE: in; KV_STORE: keys in out */
     const uint8_t *other;        /* ROPE: rotations; ATTENTION: heat; GLU: up; COMBINE: picks; ADD_SHARED: logits */
     uint8_t     *value;          /* KV_STORE */
-    uint8_t     *a256, *a32;     /* NORM with quantizing, or NULL */
+    uint8_t     *a256, *a32;     /* NORM, ATTENTION with quantizing, or NULL */
+    uint32_t    *arrived;        /* ATTENTION with a256: [n_rows][groups] heads that are there, 0 between launches */
     uint64_t     in_stride, out_stride, other_stride, value_stride, a256_stride, a32_stride;
     const float *w;
     float       *parts;          /* ATTENTION by tiles: room for n_tiles tiles of each row and head; this launch's first is first_tile */
@@ -1100,6 +1173,7 @@ typedef struct smolq__cuda_embedding {
 /* Grid: columns, tokens; thread: a chunk of a quantized row, unpacked as smolq__multiply_out does. */
 template <class FORMAT> static __global__ void __launch_bounds__(128) smolq__cuda_embed(smolq__cuda_embedding e)
 {
+    smolq__cuda_begin();
     int32_t c = (int32_t)(blockIdx.x * 128 + threadIdx.x), token = (int32_t)blockIdx.y;
     smolq__cuda_row w = { e.w.data + (uint64_t)e.token[token] * e.w.row_bytes, e.w.at };
     float *out = (float *)(void *)(e.out + (uint64_t)token * e.out_stride) + (size_t)c * 32;
@@ -1115,6 +1189,7 @@ template <class FORMAT> static __global__ void __launch_bounds__(128) smolq__cud
 }
 template <class FLOAT> static __global__ void __launch_bounds__(128) smolq__cuda_embed_float(smolq__cuda_embedding e)
 {
+    smolq__cuda_begin();
     int32_t i = (int32_t)(blockIdx.x * 128 + threadIdx.x), token = (int32_t)blockIdx.y;
     float x;
     if (i >= e.w.n_cols) return;
@@ -1150,7 +1225,11 @@ SMOLQ__CUDA_INLINE void smolq__cuda_norm_segment(const smolq__cuda_step &s)
 }
 
 /* Grid: segments, rows. */
-static __global__ void __launch_bounds__(256) smolq__cuda_norm(smolq__cuda_step s) { smolq__cuda_norm_segment(s); }
+static __global__ void __launch_bounds__(256) smolq__cuda_norm(smolq__cuda_step s)
+{
+    smolq__cuda_begin();
+    smolq__cuda_norm_segment(s);
+}
 
 /* Rule 3, one group of a row of n numbers, by a warp; a lane has GROUP / 32 numbers side by side. */
 template <int GROUP> SMOLQ__CUDA_INLINE void smolq__cuda_quantize_group(const float *x, uint8_t *out, int32_t n, int32_t group, int32_t *numeric)
@@ -1189,6 +1268,7 @@ template <int GROUP> SMOLQ__CUDA_INLINE void smolq__cuda_quantize_group(const fl
 /* Grid: groups of all segments, rows; a warp has a group. */
 template <int GROUP> static __global__ void __launch_bounds__(128) smolq__cuda_quantize(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     int32_t per_segment = s.n / GROUP, group = (int32_t)(blockIdx.x * 4 + threadIdx.x / 32), row = (int32_t)blockIdx.y, segment = group / per_segment;
     if (segment >= s.n_seg) return; /* the whole warp */
     smolq__cuda_quantize_group<GROUP>(smolq__cuda_in(s, row) + (size_t)segment * (size_t)s.n, s.out + (uint64_t)row * s.out_stride + (uint64_t)segment * smolq_a8_bytes(s.n, GROUP), s.n,
@@ -1198,6 +1278,7 @@ template <int GROUP> static __global__ void __launch_bounds__(128) smolq__cuda_q
 /* A norm and the quantizing of its result, in groups of 256, of 32 or both.  Grid: 1, rows; 8 warps take the groups in turn. */
 static __global__ void __launch_bounds__(256) smolq__cuda_norm_quantize(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     int32_t row = (int32_t)blockIdx.y, warp = (int32_t)threadIdx.x / 32;
     const float *y = smolq__cuda_out(s, row);
     smolq__cuda_norm_segment(s);
@@ -1220,6 +1301,7 @@ SMOLQ__CUDA_INLINE void smolq__cuda_rotate(const smolq__cuda_step &s, float *x, 
 /* Grid: pairs of all heads, rows. */
 static __global__ void __launch_bounds__(128) smolq__cuda_rope(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     int32_t pair = (int32_t)(blockIdx.x * 128 + threadIdx.x), row = (int32_t)blockIdx.y, half = s.n_rot / 2, head = pair / half;
     if (head < s.n_seg) smolq__cuda_rotate(s, smolq__cuda_in(s, row) + (size_t)head * (size_t)s.n, row, pair % half);
 }
@@ -1264,6 +1346,7 @@ SMOLQ__CUDA_INLINE void smolq__cuda_store_head(const smolq__cuda_step &s, const 
 /* Grid: KV heads, rows; the first warp stores the key, the second the value. */
 static __global__ void __launch_bounds__(64) smolq__cuda_kv_store(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     int32_t head = (int32_t)blockIdx.x, row = (int32_t)blockIdx.y, is_value = (int32_t)threadIdx.x / 32;
     smolq__cuda_store_head(s, (is_value ? smolq__cuda_value(s, row) : smolq__cuda_out(s, row)) + (size_t)head * (size_t)s.n, head, row, is_value);
 }
@@ -1271,6 +1354,7 @@ static __global__ void __launch_bounds__(64) smolq__cuda_kv_store(smolq__cuda_st
 /* Rotates queries and keys and stores keys and values, in one.  Grid: heads of Q, K and V, rows. */
 static __global__ void __launch_bounds__(64) smolq__cuda_rope_store(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     int32_t head = (int32_t)blockIdx.x, row = (int32_t)blockIdx.y, is_query = head < s.n_head, is_value = head >= s.n_head + s.n_head_kv;
     float *x = is_query ? smolq__cuda_in(s, row) : smolq__cuda_out(s, row);
     if (!is_query) head = (head - s.n_head) % s.n_head_kv;
@@ -1295,13 +1379,13 @@ template <int TYPE> SMOLQ__CUDA_INLINE void smolq__cuda_cell_16(const uint8_t *c
 {
     if (TYPE == SMOLQ_TYPE_F16 && (uintptr_t)cell % 16 == 0) {
         uint32_t x[8];
-        smolq__cuda_words8(cell + i * 2, x);
+        smolq__cuda_written8(cell + i * 2, x);
         SMOLQ__CUDA_UNROLL
         for (int32_t j = 0; j < 16; j++) v[j] = smolq_f16_to_f32((uint16_t)(x[j / 2] >> j % 2 * 16));
     } else if (TYPE == SMOLQ_TYPE_F32 && (uintptr_t)cell % 16 == 0) {
         uint32_t x[16];
-        smolq__cuda_words8(cell + i * 4, x);
-        smolq__cuda_words8(cell + i * 4 + 32, x + 8);
+        smolq__cuda_written8(cell + i * 4, x);
+        smolq__cuda_written8(cell + i * 4 + 32, x + 8);
         SMOLQ__CUDA_UNROLL
         for (int32_t j = 0; j < 16; j++) v[j] = smolq_from_bits(x[j]);
     } else {
@@ -1441,12 +1525,39 @@ SMOLQ__CUDA_INLINE void smolq__cuda_merged(const smolq__cuda_step &s, const smol
     }
 }
 
+/* Heads of a row as int8, by all of the block that has just written this one: its groups of 32, and its groups of 256.  Where several heads are in a group of 256 their blocks count, and the last
+ * one quantizes what all have written. */
+SMOLQ__CUDA_INLINE void smolq__cuda_quantize_head(const smolq__cuda_step &s, int32_t head, int32_t row)
+{
+    SMOLQ__CUDA_SHARED(int32_t, is_last, 1);
+    int32_t warp = (int32_t)threadIdx.x / 32, n = s.n * s.n_head, first = head * s.n / 256;
+    const float *x = smolq__cuda_out(s, row);
+    if (s.a256 && s.n < 256) __threadfence(); /* each thread's numbers, before the count */
+    __syncthreads(); /* the head is written */
+    if (s.a32)
+        for (int32_t group = head * s.n / 32 + warp; group < (head + 1) * s.n / 32; group += 8) smolq__cuda_quantize_group<32>(x, s.a32 + (uint64_t)row * s.a32_stride, n, group, s.batch.numeric);
+    if (!s.a256) return;
+    if (s.n < 256) {
+        if (threadIdx.x == 0) {
+            uint32_t *arrived = s.arrived + row * (n / 256) + first;
+            is_last[0] = (int32_t)atomicAdd(arrived, 1u) + 1 == 256 / s.n;
+            if (is_last[0]) *arrived = 0;
+        }
+        __syncthreads(); /* known to all */
+        if (!is_last[0]) return;
+        __threadfence(); /* the other heads' numbers, behind the count */
+    }
+    for (int32_t group = first + warp; group == first || group < (head + 1) * s.n / 256; group += 8)
+        smolq__cuda_quantize_group<256>(x, s.a256 + (uint64_t)row * s.a256_stride, n, group, s.batch.numeric);
+}
+
 SMOLQ__CUDA_INLINE int32_t smolq__cuda_first_key(const smolq__cuda_attended &to) { return to.begin - to.begin % SMOLQ__CUDA_KEYS; }
 
 /* Rule 9, for many rows.  Grid: heads, rows; the block walks over the keys 256 at a time and merges the outputs of their four blocks.
  * Each query head reads its keys and values by itself; heads that share them find them in the L2 cache. */
 static __global__ void __launch_bounds__(256, 3) smolq__cuda_attention(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     SMOLQ__CUDA_SHARED(float, q, SMOLQ__CUDA_HEAD);
     SMOLQ__CUDA_SHARED(float, o, SMOLQ__CUDA_BLOCKS * SMOLQ__CUDA_HEAD);
     SMOLQ__CUDA_SHARED(float, p, SMOLQ__CUDA_TILE_KEYS);
@@ -1468,6 +1579,7 @@ static __global__ void __launch_bounds__(256, 3) smolq__cuda_attention(smolq__cu
             smolq__cuda_merge(m, base == first && b == 0, o + b * s.n, a.best[b], a.total[b], s.n);
     }
     smolq__cuda_merged(s, m, head, smolq__cuda_out(s, row) + (size_t)head * (size_t)s.n);
+    if (s.a256 || s.a32) smolq__cuda_quantize_head(s, head, row);
 }
 
 /* The same for few rows, whose heads alone don't fill the GPU: as many blocks as there are tiles of 256 keys, each leaves the outputs of four blocks in the scratch; then they are merged.
@@ -1481,6 +1593,7 @@ SMOLQ__CUDA_INLINE float *smolq__cuda_tiles(const smolq__cuda_step &s, int32_t h
 /* Grid: heads, rows, tiles; first_tile is the first of this launch. */
 static __global__ void __launch_bounds__(256, 3) smolq__cuda_attention_tile(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     SMOLQ__CUDA_SHARED(float, q, SMOLQ__CUDA_HEAD);
     SMOLQ__CUDA_SHARED(float, p, SMOLQ__CUDA_TILE_KEYS);
     int32_t head = (int32_t)blockIdx.x, row = (int32_t)blockIdx.y;
@@ -1498,6 +1611,7 @@ static __global__ void __launch_bounds__(256, 3) smolq__cuda_attention_tile(smol
 /* Grid: heads, rows.  Between two launches the output stands where it will be in the end. */
 static __global__ void __launch_bounds__(256) smolq__cuda_attention_merge(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     int32_t head = (int32_t)blockIdx.x, row = (int32_t)blockIdx.y, n_blocks;
     smolq__cuda_attended to = smolq__cuda_attended_by(s, head, row);
     int32_t base = smolq__cuda_first_key(to) + s.first_tile * SMOLQ__CUDA_TILE_KEYS;
@@ -1520,6 +1634,7 @@ static __global__ void __launch_bounds__(256) smolq__cuda_attention_merge(smolq_
     }
     if (s.is_last) {
         smolq__cuda_merged(s, m, head, out);
+        if (s.a256 || s.a32) smolq__cuda_quantize_head(s, head, row);
         return;
     }
     SMOLQ__CUDA_UNROLL
@@ -1536,6 +1651,7 @@ static __global__ void __launch_bounds__(256) smolq__cuda_attention_merge(smolq_
 /* Thread: one number of all rows; rows move forward only, in this order. */
 static __global__ void __launch_bounds__(128) smolq__cuda_gather(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     int32_t i = (int32_t)(blockIdx.x * 128 + threadIdx.x);
     if (i >= s.n) return;
     for (int32_t row = 0; row < s.n_rows; row++)
@@ -1545,6 +1661,7 @@ static __global__ void __launch_bounds__(128) smolq__cuda_gather(smolq__cuda_ste
 /* The next four: grid: numbers, rows. */
 static __global__ void __launch_bounds__(128) smolq__cuda_glu(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     int32_t i = (int32_t)(blockIdx.x * 128 + threadIdx.x), row = (int32_t)blockIdx.y;
     float *gate = smolq__cuda_out(s, row);
     if (i < s.n) gate[i] = smolq__cuda_gated(s.gate, gate[i], smolq__cuda_other(s, row)[i]);
@@ -1552,6 +1669,7 @@ static __global__ void __launch_bounds__(128) smolq__cuda_glu(smolq__cuda_step s
 
 static __global__ void __launch_bounds__(128) smolq__cuda_combine(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     int32_t i = (int32_t)(blockIdx.x * 128 + threadIdx.x), row = (int32_t)blockIdx.y;
     const float *down = smolq__cuda_in(s, row), *weights = smolq__cuda_other(s, row) + s.n_used;
     float *x = smolq__cuda_out(s, row), sum = 0;
@@ -1562,6 +1680,7 @@ static __global__ void __launch_bounds__(128) smolq__cuda_combine(smolq__cuda_st
 
 static __global__ void __launch_bounds__(128) smolq__cuda_add_shared(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     int32_t i = (int32_t)(blockIdx.x * 128 + threadIdx.x), row = (int32_t)blockIdx.y;
     float *x = smolq__cuda_out(s, row), weight = 1.0f / (1.0f + smolq_exp(-*smolq__cuda_other(s, row)));
     if (i < s.n) x[i] = smolq_fma(s.scale, smolq_mul(weight, smolq__cuda_in(s, row)[i]), x[i]);
@@ -1569,6 +1688,7 @@ static __global__ void __launch_bounds__(128) smolq__cuda_add_shared(smolq__cuda
 
 static __global__ void __launch_bounds__(128) smolq__cuda_cap_logits(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     int32_t i = (int32_t)(blockIdx.x * 128 + threadIdx.x);
     float *x = smolq__cuda_in(s, (int32_t)blockIdx.y);
     if (i < s.n) x[i] = smolq_cap(smolq_mul(x[i], s.scale), s.cap);
@@ -1591,6 +1711,7 @@ SMOLQ__CUDA_INLINE void smolq__cuda_softmax_few(float *p, int32_t n)
 /* Rule 10.  A warp has a row; it leaves the router's logits as the reference does. */
 static __global__ void __launch_bounds__(32) smolq__cuda_route(smolq__cuda_step s)
 {
+    smolq__cuda_begin();
     int32_t lane = (int32_t)threadIdx.x, row = (int32_t)blockIdx.x, n = s.n_expert, finite = 1;
     float *p = smolq__cuda_in(s, row), *weights, total = 0;
     int32_t *picks = (int32_t *)(void *)smolq__cuda_out(s, row);
@@ -1691,7 +1812,9 @@ static __global__ void __launch_bounds__(SMOLQ__CUDA_TOP_THREADS) smolq__cuda_be
     SMOLQ__CUDA_SHARED(int32_t, counter, 66); /* for each bit, for all that are candidates, and for those that are in */
     uint64_t key[SMOLQ__CUDA_TOP_KEYS], row = blockIdx.y, least = 1;
     int32_t thread = (int32_t)threadIdx.x, first = (int32_t)blockIdx.x * SMOLQ__CUDA_TOP_SPAN + thread, finite = 1, n;
-    smolq__cuda_ask ask = s.ask[row];
+    smolq__cuda_ask ask;
+    smolq__cuda_begin();
+    ask = s.ask[row];
     if (ask.k == 0) return;
     if (thread < 66) counter[thread] = 0;
     SMOLQ__CUDA_UNROLL
@@ -1761,7 +1884,7 @@ typedef struct smolq__cuda_device {
     uint8_t          *stage;          /* pinned */
     smolq__cuda_graph graph[SMOLQ__CUDA_GRAPHS];
     uint64_t          n_runs;
-    int32_t           taken, lost;
+    int32_t           taken, lost, can_depend; /* launches may be dependent */
 #ifdef _WIN32
     SRWLOCK            lock;
     CONDITION_VARIABLE released;
@@ -1874,7 +1997,11 @@ static void smolq__cuda_close(void *state)
 
 static smolq_result smolq__cuda_start(smolq__cuda_device *d, smolq_error *err)
 {
-    int i;
+    struct cudaFuncAttributes compiled;
+    int i, driver = 0;
+    SMOLQ__CUDA_TRY(d, err, cudaDriverGetVersion(&driver));
+    SMOLQ__CUDA_TRY(d, err, cudaFuncGetAttributes(&compiled, smolq__cuda_norm)); /* an sm_90 may run what was compiled for older ones, whose smolq__cuda_begin doesn't wait */
+    d->can_depend = driver >= 12030 && compiled.ptxVersion >= 90;
     SMOLQ__CUDA_TRY(d, err, cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking));
     SMOLQ__CUDA_TRY(d, err, cudaStreamCreateWithFlags(&d->copies, cudaStreamNonBlocking));
     for (i = 0; i < 2; i++) SMOLQ__CUDA_TRY(d, err, cudaEventCreateWithFlags(&d->piece[i], cudaEventDisableTiming));
@@ -2255,7 +2382,7 @@ static smolq_result smolq__cuda_copy(void *state, uint8_t *to, const uint8_t *fr
 
 /* What stands where in the scratch of a batch of n rows, in bytes.  All up to `caches` is sent for every run, and of the caches as many as there are contexts. */
 typedef struct smolq__cuda_room {
-    uint64_t numeric, token, position, out_row, context, asks, buffer[SMOLQ_BUF_COUNT] /* of those that the host fills */, caches, parts, logits, keys[2], best, end;
+    uint64_t numeric, token, position, out_row, context, asks, arrived, buffer[SMOLQ_BUF_COUNT] /* of those that the host fills */, caches, parts, logits, keys[2], best, end;
 } smolq__cuda_room;
 
 static uint64_t smolq__cuda_reserve(uint64_t *end, uint64_t bytes)
@@ -2267,6 +2394,13 @@ static uint64_t smolq__cuda_reserve(uint64_t *end, uint64_t bytes)
 
 /* Keys that a launch leaves of n candidates of a row. */
 static uint64_t smolq__cuda_keys_of(uint64_t n) { return (n + SMOLQ__CUDA_TOP_SPAN - 1) / SMOLQ__CUDA_TOP_SPAN * SMOLQ_TOP_MOST; }
+
+/* Groups of 256 in the attention's output for few rows. */
+enum { SMOLQ__CUDA_FEW = 8 };
+static uint64_t smolq__cuda_n_arrived(const smolq_program *program, uint64_t n_rows)
+{
+    return (n_rows < (uint64_t)SMOLQ__CUDA_FEW ? n_rows : (uint64_t)SMOLQ__CUDA_FEW) * (program->row_bytes[SMOLQ_BUF_ATT] / 1024);
+}
 
 static smolq__cuda_room smolq__cuda_room_for(const smolq_program *program, int32_t n_rows)
 {
@@ -2280,6 +2414,7 @@ static smolq__cuda_room smolq__cuda_room_for(const smolq_program *program, int32
     room.out_row = smolq__cuda_reserve(&end, n * 4);
     room.context = smolq__cuda_reserve(&end, n * 4);
     room.asks = smolq__cuda_reserve(&end, n * sizeof(smolq__cuda_ask));
+    room.arrived = smolq__cuda_reserve(&end, smolq__cuda_n_arrived(program, n) * 4);
     for (i = 0; i < SMOLQ_BUF_LOGITS; i++)
         if (smolq_is_host_buffer(i)) room.buffer[i] = smolq__cuda_reserve(&end, n * program->row_bytes[i]);
     room.caches = smolq__cuda_reserve(&end, n * (uint64_t)program->n_layer * sizeof(smolq_kv_layer));
@@ -2312,6 +2447,7 @@ typedef struct smolq__cuda_walk {
     int32_t             asks;      /* is anything asked about the logits? */
     int32_t             n_tops;    /* rows from first_top on whose best are on their way to the stage */
     int32_t             first_top;
+    int32_t             after_kernel; /* a kernel of this run is the latest in the stream */
     smolq_error        *err;
 } smolq__cuda_walk;
 
@@ -2360,7 +2496,7 @@ static int32_t smolq__cuda_context_of(const smolq_run *run, int32_t row, const i
 static smolq_result smolq__cuda_bring(smolq__cuda_walk *k)
 {
     const smolq_run *run = k->run;
-    uint64_t rows = (uint64_t)run->n_rows;
+    uint64_t rows = (uint64_t)run->n_rows, group;
     int32_t none = 0, n_contexts = 0, i, number[64], *numbers = rows <= 64 ? number : (int32_t *)smolq__cuda_take(k->d, (size_t)rows * 4);
     smolq__cuda_image image = { 0, 0 };
     smolq_result result = numbers ? smolq__cuda_put(k, &image, k->room.numeric, &none, 4) : smolq__cuda_fail(k->err, SMOLQ_E_MEMORY, "out of memory for a batch%s", "");
@@ -2373,6 +2509,7 @@ static smolq_result smolq__cuda_bring(smolq__cuda_walk *k)
         smolq__cuda_ask ask = { run->top[i] ? run->top[i]->k : 0, run->top[i] ? run->top[i]->divide : 0 };
         result = smolq__cuda_put(k, &image, k->room.asks + (uint64_t)i * sizeof ask, &ask, sizeof ask);
     }
+    for (group = 0; group < smolq__cuda_n_arrived(run->program, rows) && result == SMOLQ_OK; group++) result = smolq__cuda_put(k, &image, k->room.arrived + group * 4, &none, 4);
     for (i = 0; i < SMOLQ_BUF_LOGITS && result == SMOLQ_OK; i++)
         if (smolq_is_host_buffer(i) && run->program->row_bytes[i]) result = smolq__cuda_put(k, &image, k->room.buffer[i], run->buffer[i], rows * run->program->row_bytes[i]);
     for (i = 0, n_contexts = 0; i < run->n_rows && result == SMOLQ_OK; i++)
@@ -2406,13 +2543,13 @@ static smolq_result smolq__cuda_launch(smolq__cuda_walk *k, void (*kernel)(ARGUM
 {
     cudaError_t error;
     if (x == 0 || y == 0) return SMOLQ_OK;
-    error = SMOLQ__CUDA_LAUNCH(kernel, dim3(x, y, z), dim3(threads), 0, k->d->stream, arguments);
+    if (k->d->can_depend && k->after_kernel) error = SMOLQ__CUDA_LAUNCH_DEPENDENT(kernel, dim3(x, y, z), dim3(threads), 0, k->d->stream, arguments);
+    else error = SMOLQ__CUDA_LAUNCH(kernel, dim3(x, y, z), dim3(threads), 0, k->d->stream, arguments);
+    k->after_kernel = 1;
     return error == cudaSuccess ? SMOLQ_OK : smolq__cuda_failed(k->d, k->err, error, name);
 }
 
 /* ---- products ---- */
-
-enum { SMOLQ__CUDA_FEW = 8 };
 
 /* Blocks of a matvec, with the siblings' behind. */
 static unsigned smolq__cuda_line_up(smolq__cuda_product &p, int32_t rows_of_block)
@@ -2669,24 +2806,48 @@ static smolq_result smolq__cuda_run_op(smolq__cuda_walk *k, int32_t number)
 
 /* ---- several operations in one launch: each returns how many it has launched, 0 if they are not of its kind ---- */
 
-/* A norm of whole rows and the one or two quantizations of its result. */
+/* The one or two quantizations of a whole row of n numbers in buffer `in`, behind the operation: how many, and their results in s. */
+static int32_t smolq__cuda_quantized_behind(const smolq__cuda_walk *k, const smolq_op *op, int32_t n_ops, int32_t in, int32_t n, smolq__cuda_step *s)
+{
+    int32_t i = 1;
+    for (; i < n_ops && i < 3; i++) {
+        const smolq_op *next = op + i;
+        if (next->kind != SMOLQ_OP_QUANTIZE || next->in != in || next->n != n || next->n_seg != 1 || next->selected != op->selected) break;
+        if (next->group == 256) smolq__cuda_see(k, next->out, &s->a256, &s->a256_stride);
+        else smolq__cuda_see(k, next->out, &s->a32, &s->a32_stride);
+    }
+    return i - 1;
+}
+
+/* A norm of whole rows and the quantizations of its result. */
 static int32_t smolq__cuda_run_norm_quantize(smolq__cuda_walk *k, int32_t number, int32_t n_ops, smolq_result *result)
 {
     const smolq__cuda_loaded *l = (const smolq__cuda_loaded *)k->run->loaded;
     const smolq_op *op = &k->run->program->ops[number];
     smolq__cuda_step s;
-    int32_t n = 1;
+    int32_t n;
     if (op->kind != SMOLQ_OP_NORM || op->n_seg != 1) return 0;
     s = smolq__cuda_step_of(k, op, &l->ops[number - l->first_op]);
-    for (; n < n_ops && n < 3; n++) {
-        const smolq_op *next = op + n;
-        if (next->kind != SMOLQ_OP_QUANTIZE || next->in != op->out || next->n != op->n || next->n_seg != 1 || next->selected != op->selected) break;
-        if (next->group == 256) smolq__cuda_see(k, next->out, &s.a256, &s.a256_stride);
-        else smolq__cuda_see(k, next->out, &s.a32, &s.a32_stride);
-    }
-    if (n == 1) return 0;
+    n = smolq__cuda_quantized_behind(k, op, n_ops, op->out, op->n, &s);
+    if (n == 0) return 0;
     *result = smolq__cuda_launch(k, smolq__cuda_norm_quantize, "norm and quantize", 1, (unsigned)s.n_rows, 256, s);
-    return n;
+    return n + 1;
+}
+
+/* An attention of few rows and the quantizations of its result.  Whole groups must fit into heads, or whole heads into groups. */
+static int32_t smolq__cuda_run_attention_quantize(smolq__cuda_walk *k, int32_t number, int32_t n_ops, smolq_result *result)
+{
+    const smolq__cuda_loaded *l = (const smolq__cuda_loaded *)k->run->loaded;
+    const smolq_op *op = &k->run->program->ops[number];
+    smolq__cuda_step s;
+    int32_t n;
+    if (op->kind != SMOLQ_OP_ATTENTION) return 0;
+    s = smolq__cuda_step_of(k, op, &l->ops[number - l->first_op]);
+    n = smolq__cuda_quantized_behind(k, op, n_ops, SMOLQ_BUF_ATT, s.n * s.n_head, &s);
+    if (n == 0 || s.n_rows > SMOLQ__CUDA_FEW || (s.a32 && s.n % 32) || (s.a256 && s.n % 256 && 256 % s.n)) return 0;
+    s.arrived = (uint32_t *)(void *)(k->run->scratch + k->room.arrived);
+    *result = smolq__cuda_run_attention(k, s);
+    return n + 1;
 }
 
 /* The rotations of queries and keys, and the storing of keys and values. */
@@ -2714,6 +2875,7 @@ static smolq_result smolq__cuda_run_ops(smolq__cuda_walk *k, uint32_t op, uint32
     smolq_result result = SMOLQ_OK;
     while (op < end && result == SMOLQ_OK) {
         int32_t n = smolq__cuda_run_norm_quantize(k, (int32_t)op, (int32_t)(end - op), &result);
+        if (!n) n = smolq__cuda_run_attention_quantize(k, (int32_t)op, (int32_t)(end - op), &result);
         if (!n) n = smolq__cuda_run_rope_store(k, (int32_t)op, (int32_t)(end - op), &result);
         if (!n) {
             result = smolq__cuda_run_op(k, (int32_t)op);
@@ -2745,6 +2907,7 @@ static uint32_t smolq__cuda_first_of_logits(const smolq_run *run)
 static smolq_result smolq__cuda_fetch_logits(smolq__cuda_walk *k, int32_t row, int32_t place)
 {
     size_t bytes = (size_t)k->run->program->n_vocab * 4;
+    k->after_kernel = 0;
     SMOLQ__CUDA_TRY(k->d, k->err, cudaMemcpyAsync(k->run->logits[row], k->run->scratch + k->room.logits + (size_t)place * bytes, bytes, cudaMemcpyDeviceToHost, k->d->stream));
     return SMOLQ_OK;
 }
@@ -2779,6 +2942,7 @@ enum { SMOLQ__CUDA_STAGED_TOPS = 256 }; /* where they are in the stage, behind t
 static smolq_result smolq__cuda_fetch_tops(smolq__cuda_walk *k)
 {
     if (!k->asks) return SMOLQ_OK;
+    k->after_kernel = 0;
     SMOLQ__CUDA_TRY(k->d, k->err, cudaMemcpyAsync(k->d->stage + SMOLQ__CUDA_STAGED_TOPS, k->run->scratch + k->room.best, (size_t)k->n_logits * SMOLQ_TOP_MOST * 8, cudaMemcpyDeviceToHost, k->d->stream));
     k->first_top = k->first_row;
     k->n_tops = k->n_logits;
@@ -2817,6 +2981,7 @@ static smolq_result smolq__cuda_copy_logits(smolq__cuda_walk *k, int to_host)
     size_t bytes = (size_t)k->run->program->n_vocab * 4;
     int32_t i;
     smolq_result result = SMOLQ_OK;
+    k->after_kernel = 0;
     for (i = 0; i < k->n_logits && result == SMOLQ_OK; i++) {
         uint8_t *here = k->run->scratch + k->room.logits + (size_t)i * bytes;
         int32_t row = k->first_row + i;
@@ -2890,6 +3055,7 @@ static void smolq__cuda_capture(smolq__cuda_walk *k, smolq__cuda_graph *graph, u
     cudaGraph_t recorded = NULL;
     smolq_result result;
     k->err = NULL;
+    k->after_kernel = 0; /* in the graph, */
     if (cudaStreamBeginCapture(k->d->stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess) {
         result = smolq__cuda_run_ops(k, k->run->op, logits);
         k->n_logits = k->run->n_out;
@@ -2901,6 +3067,7 @@ static void smolq__cuda_capture(smolq__cuda_walk *k, smolq__cuda_graph *graph, u
         if (recorded) cudaGraphDestroy(recorded);
     }
     cudaGetLastError();
+    k->after_kernel = 0; /* and in the stream */
     k->err = err;
 }
 
@@ -2945,6 +3112,7 @@ static smolq_result smolq__cuda_run_pieces(smolq__cuda_walk *k)
         }
         if (result) return result;
         run->op = end;
+        k->after_kernel = 0;
         SMOLQ__CUDA_TRY(k->d, k->err, cudaEventRecord(k->d->piece[n % 2], k->d->stream));
         if (n) SMOLQ__CUDA_TRY(k->d, k->err, cudaEventSynchronize(k->d->piece[(n - 1) % 2]));
     }

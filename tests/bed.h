@@ -528,6 +528,8 @@ static void attentions(void)
         add_float_buffer(b, SMOLQ_BUF_Q, op->n * op->n_head);
         add_float_buffer(b, SMOLQ_BUF_ATT, op->n * op->n_head);
         if (op->heated) add_float_buffer(b, SMOLQ_BUF_HEAT, 1);
+        if (type && c[0] * c[1] % 256 == 0) add_quantize(b, SMOLQ_BUF_ATT, c[0] * c[1], 1, 256); /* which a backend may do on the way */
+        if (type != 1 && c[0] * c[1] % 32 == 0) add_quantize(b, SMOLQ_BUF_ATT, c[0] * c[1], 1, 32);
         run_bed(b, "attention case %d, cache in %s", i, build_type_of(kv_types[type])->name);
     }
 }

@@ -33,6 +33,7 @@ void cuda_shim_order(int mode, uint64_t seed);      /* of blocks, of the threads
 void cuda_shim_devices(int n);                      /* 0..8; -1: no driver; -2: a driver of CUDA 11 */
 void cuda_shim_sm(int sm, int multiprocessors);     /* what the devices are: 75, 80, 86, 89, 90 */
 void cuda_shim_memory(uint64_t bytes);              /* of each device */
+void cuda_shim_dependent(int all);                  /* 1: every kernel must call smolq__cuda_begin; 0: those launched dependent */
 uint64_t cuda_shim_bytes(void);                     /* device memory held now, all devices */
 uint64_t cuda_shim_peak(void);                      /* the most since the last reset */
 uint64_t cuda_shim_pinned(void);                    /* pinned host memory held now */
@@ -130,6 +131,7 @@ inline const char *kernel_name; /* that runs; NULL: none */
 /* ---- order ---- */
 
 inline int order_mode;
+inline bool all_dependent;
 inline uint64_t order_state = 1;
 
 inline uint32_t random32() /* xorshift64* of Vigna */
@@ -280,6 +282,7 @@ struct block_state {
     uint3 index[MAX_THREADS];
     std::vector<async_copy> copies[MAX_THREADS];    /* under way */
     int group[MAX_THREADS];                         /* of copies, open now */
+    bool must_begin, begun[MAX_THREADS];            /* smolq__cuda_begin: whether it must come first; has come */
     void (*body)(const void *args);
     const void *args;
 };
@@ -323,6 +326,12 @@ inline void set_thread(unsigned thread)
     threadIdx = B.index[thread];
 }
 
+/* A dependent kernel may do little before it waits for the one before. */
+inline void check_begun(const char *what)
+{
+    if (B.must_begin && !B.begun[B.now]) die("%s before smolq__cuda_begin", what);
+}
+
 /* Lets the next thread run; comes back when it is this one's turn again. */
 inline void yield_thread(unsigned me)
 {
@@ -341,7 +350,9 @@ inline void fiber_main()
         stack *mine = B.stacks[me];
         B.copies[me].clear();
         B.group[me] = 0;
+        B.begun[me] = false;
         B.body(B.args);
+        check_begun("ends");
         not_ready(me);
         B.n_done++;
         next = next_thread();
@@ -359,6 +370,7 @@ inline void fiber_main()
 inline void barrier(const site &at)
 {
     unsigned me = B.now;
+    check_begun(at.what);
     if (B.n_at_barrier++ == 0) B.barrier = at;
     else if (!same_site(B.barrier, at))
         die("divergence: waits in %s at %s:%d while others wait in %s at %s:%d", at.what, at.file, at.line, B.barrier.what, B.barrier.file, B.barrier.line);
@@ -380,6 +392,7 @@ inline const unsigned char (*exchange(unsigned mask, const void *operand, size_t
     unsigned me = B.now;
     warp &w = B.warps[me / 32];
     unsigned char (*slots)[32] = w.slot[w.turn & 1];
+    check_begun(at.what);
     if (mask != 0xffffffffu) die("%s at %s:%d with mask %08x: only full warps are done", at.what, at.file, at.line, mask);
     if (w.all != 0xffffffffu) die("%s at %s:%d in a warp of %d threads", at.what, at.file, at.line, __builtin_popcount(w.all));
     if (w.waiting == 0) w.at = at;
@@ -517,7 +530,7 @@ inline void run_block()
 }
 
 /* Floating point as on the device, whatever the host program has set: nearest even, subnormals kept. */
-inline void run_grid(const char *name, dim3 grid, dim3 block, size_t shared, size_t limit, void (*body)(const void *), const void *args)
+inline void run_grid(const char *name, bool dependent, dim3 grid, dim3 block, size_t shared, size_t limit, void (*body)(const void *), const void *args)
 {
     std::fenv_t host;
     uint64_t n = (uint64_t)grid.x * grid.y * grid.z;
@@ -530,6 +543,7 @@ inline void run_grid(const char *name, dim3 grid, dim3 block, size_t shared, siz
     dynamic_bytes = shared;
     shared_limit = limit;
     B.n_threads = block.x * block.y * block.z;
+    B.must_begin = dependent || all_dependent;
     B.body = body;
     B.args = args;
     for (unsigned i = 0; i < B.n_threads; i++) B.index[i] = { i % block.x, i / block.x % block.y, i / block.x / block.y };
@@ -559,6 +573,13 @@ inline void run_grid(const char *name, dim3 grid, dim3 block, size_t shared, siz
 inline void __syncthreads(CUDA_SHIM_SITE) { cuda_shim::barrier({ "__syncthreads", file, line }); }
 inline void __syncwarp(unsigned mask = 0xffffffffu, CUDA_SHIM_SITE) { cuda_shim::exchange(mask, "", 0, { "__syncwarp", file, line }); }
 inline void __threadfence() {}
+
+/* The end of the kernel before.  Here it has ended long ago; what can be seen is who forgets to wait. */
+inline void smolq__cuda_begin()
+{
+    if (cuda_shim::B.begun[cuda_shim::B.now]) cuda_shim::die("calls smolq__cuda_begin twice");
+    cuda_shim::B.begun[cuda_shim::B.now] = true;
+}
 inline void __threadfence_block() {}
 
 namespace cuda_shim {
@@ -622,6 +643,8 @@ inline uint4 smolq__cuda_load16(const void *p)
     memcpy(&v, p, 16);
     return v;
 }
+
+inline void smolq__cuda_prefetch(const void *p) { *(const volatile char *)p; } /* AddressSanitizer sees one that leads nowhere */
 
 /* ---- scalars ---- */
 
@@ -831,6 +854,7 @@ struct CUstream_st {
     bool blocking = true;                       /* takes turns with the legacy stream */
     std::deque<cuda_shim::work> queue;
     uint64_t issued = 0, done = 0;              /* works ever */
+    bool after_kernel = false;                  /* the latest of them is a kernel */
     std::shared_ptr<cuda_shim::capture> into;   /* the graph that is captured */
     std::vector<size_t> front;                  /* nodes that the next one follows */
 };
@@ -848,6 +872,7 @@ namespace cuda_shim {
 struct work {
     enum { KERNEL, COPY, FILL, WAIT, GRAPH } what = KERNEL;
     std::function<void()> kernel;
+    bool dependent = false;                     /* a kernel that follows another one, and may begin early */
     void *to = nullptr;
     const void *from = nullptr;
     size_t bytes = 0;
@@ -1030,6 +1055,7 @@ inline cudaError_t put(cudaStream_t handle, work w, bool on_its_device = false)
     if (!s || (on_its_device && s->device != current_device)) return cudaErrorInvalidResourceHandle;
     if (s->into) {
         if (w.what == work::GRAPH) return cudaErrorNotSupported;
+        if (w.dependent && (s->front.size() != 1 || s->into->nodes[s->front[0]].what.what != work::KERNEL)) die("a dependent launch in a graph, where no kernel goes before");
         s->into->nodes.push_back({ std::move(w), s->front });
         s->front.assign(1, s->into->nodes.size() - 1);
         return cudaSuccess;
@@ -1043,6 +1069,8 @@ inline cudaError_t put(cudaStream_t handle, work w, bool on_its_device = false)
         run_device(s->device, false);
     }
     else if (s->blocking && M.legacy[s->device]) run_all(*M.legacy[s->device]);
+    if (w.dependent && !s->after_kernel) die("a dependent launch where no kernel goes before");
+    s->after_kernel = w.what == work::KERNEL;
     s->queue.push_back(std::move(w));
     s->issued++;
     return cudaSuccess;
@@ -1113,7 +1141,7 @@ inline void end_block(std::map<uintptr_t, piece> &blocks, std::map<uintptr_t, pi
 /* ---- launches ---- */
 
 template <class... P, class... A>
-inline cudaError_t launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream, A... args)
+inline cudaError_t launch(const char *name, bool dependent, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream, A... args)
 {
     typedef std::tuple<void (*)(P...), P...> call_of;
     static_assert((std::is_trivially_copyable<P>::value && ...), "arguments of kernels are copied as bytes");
@@ -1126,10 +1154,12 @@ inline cudaError_t launch(const char *name, void (*kernel)(P...), dim3 grid, dim
     auto raised = M.dynamic_limit.find((const void *)kernel);
     if (shared > (raised == M.dynamic_limit.end() ? (size_t)STATIC_LIMIT : raised->second)) return c.result(cudaErrorInvalidValue);
     size_t limit = raised == M.dynamic_limit.end() ? (size_t)STATIC_LIMIT : optin_shared();
+    if (dependent && M.sm < 90) return c.result(cudaErrorNotSupported);
     work w;
     call_of what(kernel, args...);
+    w.dependent = dependent;
     w.kernel = [=] {
-        run_grid(name, grid, block, shared, limit, [](const void *p) {
+        run_grid(name, dependent, grid, block, shared, limit, [](const void *p) {
             std::apply([](void (*f)(P...), const P &...a) { f(a...); }, *(const call_of *)p);
         }, &what);
     };
@@ -1139,7 +1169,9 @@ inline cudaError_t launch(const char *name, void (*kernel)(P...), dim3 grid, dim
 } /* namespace cuda_shim */
 
 #define SMOLQ__CUDA_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-    cuda_shim::launch(#kernel, kernel, grid, block, shared_bytes, stream, ##__VA_ARGS__)
+    cuda_shim::launch(#kernel, false, kernel, grid, block, shared_bytes, stream, ##__VA_ARGS__)
+#define SMOLQ__CUDA_LAUNCH_DEPENDENT(kernel, grid, block, shared_bytes, stream, ...) \
+    cuda_shim::launch(#kernel, true, kernel, grid, block, shared_bytes, stream, ##__VA_ARGS__)
 
 /* ---- errors and devices ---- */
 
@@ -1248,6 +1280,17 @@ inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, 
     case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = (int)prop.sharedMemPerMultiprocessor; break;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = (int)prop.sharedMemPerBlockOptin; break;
     }
+    return cudaSuccess;
+}
+
+struct cudaFuncAttributes { int ptxVersion; };
+
+template <class T> inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, T *kernel) /* compiled for what is there */
+{
+    cuda_shim::call c;
+    (void)kernel;
+    if (c.error) return c.error;
+    attributes->ptxVersion = cuda_shim::M.sm;
     return cudaSuccess;
 }
 
@@ -1669,6 +1712,7 @@ CUDA_SHIM_CONTROL void cuda_shim_sm(int sm, int multiprocessors)
     cuda_shim::M.multiprocessors = multiprocessors;
 }
 CUDA_SHIM_CONTROL void cuda_shim_memory(uint64_t bytes) { cuda_shim::M.memory = bytes; }
+CUDA_SHIM_CONTROL void cuda_shim_dependent(int all) { cuda_shim::all_dependent = all != 0; }
 CUDA_SHIM_CONTROL uint64_t cuda_shim_bytes(void) { return cuda_shim::M.now; }
 CUDA_SHIM_CONTROL uint64_t cuda_shim_peak(void) { return cuda_shim::M.peak; }
 CUDA_SHIM_CONTROL uint64_t cuda_shim_pinned(void) { return cuda_shim::M.pinned_bytes; }
@@ -1692,6 +1736,7 @@ CUDA_SHIM_CONTROL void cuda_shim_reset(void)
     cuda_shim_devices(1);
     cuda_shim_sm(90, 4);
     cuda_shim_memory(1 << 30);
+    cuda_shim_dependent(0);
     cuda_shim_fail(0);
     cuda_shim_lose(0);
     M.peak = M.now;

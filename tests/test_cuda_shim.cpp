@@ -456,6 +456,67 @@ static cudaStream_t new_stream(void)
     return s;
 }
 
+/* A kernel that is launched dependent. */
+static __global__ void next_kernel(int how, int *y)
+{
+    if (how == 5) return;
+    if (how == 1) __syncthreads();
+    if (how == 2) __syncwarp();
+    if (how != 3 || threadIdx.x) smolq__cuda_begin();
+    if (how == 4 && threadIdx.x == 31) smolq__cuda_begin();
+    __syncthreads();
+    y[threadIdx.x]++;
+}
+
+static int next_how;
+static void run_next(void)
+{
+    cudaStream_t stream = next_how == 7 ? new_stream() : 0;
+    cudaGraph_t graph = NULL;
+    device<int> y(64);
+    cudaDeviceSynchronize();
+    if (next_how == 8) cuda_shim_dependent(1);
+    if (next_how == 7) cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+    else
+        SMOLQ__CUDA_LAUNCH(next_kernel, 1, 64, 0, stream, next_how == 8 ? 3 : 0, y.p);
+    if (next_how == 6) cudaMemset(y.p, 0, 256);
+    SMOLQ__CUDA_LAUNCH_DEPENDENT(next_kernel, 1, 64, 0, stream, next_how, y.p);
+    if (next_how == 7) cudaStreamEndCapture(stream, &graph);
+    cudaDeviceSynchronize();
+}
+
+static void dependent_kernels_wait(void)
+{
+    static const struct { int how; const char *name, *text; } rows[] = {
+        { 1, "a barrier comes first", "__syncthreads before smolq__cuda_begin" },
+        { 2, "an operation of the warp comes first", "__syncwarp before smolq__cuda_begin" },
+        { 3, "a thread forgets", "thread (0, 0, 0): __syncthreads before smolq__cuda_begin" },
+        { 4, "a thread waits twice", "calls smolq__cuda_begin twice" },
+        { 5, "nobody waits", "ends before smolq__cuda_begin" },
+        { 6, "behind a copy", "a dependent launch where no kernel goes before" },
+        { 7, "the first of a graph", "a dependent launch in a graph, where no kernel goes before" },
+        { 8, "all kernels count as dependent", "__syncthreads before smolq__cuda_begin" },
+    };
+    device<int> y(64);
+    cuda_shim_reset();
+    for (const auto &row : rows)
+        for (int mode = CUDA_SHIM_FORWARD; mode <= CUDA_SHIM_REVERSE; mode++) {
+            cuda_shim_order(mode, 0);
+            next_how = row.how;
+            CHECK(dies_with(run_next, row.text, NULL), "%s, mode %d", row.name, mode);
+        }
+    next_how = 0;
+    CHECK(!dies_with(run_next, "", NULL), "one that waits");
+    cudaMemset(y.p, 0, 256);
+    SMOLQ__CUDA_LAUNCH(next_kernel, 1, 64, 0, 0, 3, y.p); /* nobody must wait in a usual launch */
+    CHECK(SMOLQ__CUDA_LAUNCH_DEPENDENT(next_kernel, 1, 64, 0, 0, 0, y.p) == cudaSuccess, "a dependent launch");
+    for (int v : y.get()) CHECK(v == 2, "%d kernels ran", v);
+    cuda_shim_sm(89, 4);
+    CHECK(SMOLQ__CUDA_LAUNCH_DEPENDENT(next_kernel, 1, 64, 0, 0, 0, y.p) == cudaErrorNotSupported, "on sm_89");
+    CHECK(cudaGetLastError() == cudaErrorNotSupported, "the last error");
+    cuda_shim_reset();
+}
+
 static void streams_run_when_they_must(void)
 {
     cudaStream_t a, b;
@@ -787,6 +848,7 @@ int main(int argc, char **argv)
         { "integer and float intrinsics", integer_and_float_intrinsics },
         { "asynchronous copies come at the wait", asynchronous_copies_come_at_the_wait },
         { "mma is the matrix product", mma_is_the_matrix_product },
+        { "dependent kernels wait", dependent_kernels_wait },
         { "streams run when they must", streams_run_when_they_must },
         { "graphs are captured and replayed", graphs_are_captured_and_replayed },
         { "any call can fail", any_call_can_fail },
