@@ -960,6 +960,16 @@ inline std::shared_ptr<CUstream_st> stream_of(cudaStream_t s)
     return found == M.streams.end() ? nullptr : found->second;
 }
 
+/* The same for one that may be waited for: not while it captures.  Null: why not is in c.error. */
+inline std::shared_ptr<CUstream_st> waitable(cudaStream_t handle, call &c)
+{
+    std::shared_ptr<CUstream_st> s = stream_of(handle);
+    if (s && !s->into) return s;
+    if (s) s->into->broken = true;
+    c.error = c.result(s ? cudaErrorStreamCaptureUnsupported : cudaErrorInvalidResourceHandle);
+    return nullptr;
+}
+
 inline bool is_device_range(const void *p, size_t n)
 {
     auto after = M.heap.upper_bound((uintptr_t)p);
@@ -1470,12 +1480,8 @@ inline cudaError_t cudaStreamSynchronize(cudaStream_t stream)
     using namespace cuda_shim;
     call c;
     if (c.error) return c.error;
-    auto s = stream_of(stream);
-    if (!s) return c.result(cudaErrorInvalidResourceHandle);
-    if (s->into) {
-        s->into->broken = true;
-        return c.result(cudaErrorStreamCaptureUnsupported);
-    }
+    auto s = waitable(stream, c);
+    if (!s) return c.error;
     run_all(*s);
     return cudaSuccess;
 }
@@ -1486,12 +1492,8 @@ inline cudaError_t cudaStreamQuery(cudaStream_t stream)
     using namespace cuda_shim;
     call c;
     if (c.error) return c.error;
-    auto s = stream_of(stream);
-    if (!s) return c.result(cudaErrorInvalidResourceHandle);
-    if (s->into) {
-        s->into->broken = true;
-        return c.result(cudaErrorStreamCaptureUnsupported);
-    }
+    auto s = waitable(stream, c);
+    if (!s) return c.error;
     if (s->done == s->issued) return cudaSuccess;
     run_until(*s, s->done + 1);
     return cudaErrorNotReady;

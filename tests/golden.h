@@ -40,7 +40,7 @@ static float *logits_of(const char *path, const smolq_source *source, int kv_typ
     return logits;
 }
 
-static double distance(const float *a, const double *b, size_t n) /* ||a - b|| / ||b|| */
+static double distance64(const double *a, const double *b, size_t n) /* ||a - b|| / ||b|| */
 {
     double difference = 0, size = 0;
     size_t i;
@@ -50,15 +50,15 @@ static double distance(const float *a, const double *b, size_t n) /* ||a - b|| /
     }
     return sqrt(difference / size);
 }
-static double distance64(const double *a, const double *b, size_t n)
+static double distance(const float *a, const double *b, size_t n)
 {
-    double difference = 0, size = 0;
+    double *wide = (double *)malloc(n * sizeof *wide), result;
     size_t i;
-    for (i = 0; i < n; i++) {
-        difference += (a[i] - b[i]) * (a[i] - b[i]);
-        size += b[i] * b[i];
-    }
-    return sqrt(difference / size);
+    if (!wide) abort();
+    for (i = 0; i < n; i++) wide[i] = a[i];
+    result = distance64(wide, b, n);
+    free(wide);
+    return result;
 }
 
 static double log_sum_exp(const double *x, int n)

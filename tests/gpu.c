@@ -8,6 +8,7 @@
 #include "smolq.h"
 #include "test.h"
 #include "model_build.h"
+#include "forward.h"
 #include <pthread.h>
 #ifdef TEST_CUDA_SHIM
 #  include "cuda_shim.h"
@@ -22,13 +23,6 @@ enum { N_CTX = 64, MIB = 1 << 20 };
 static const char bundled[] = "examples/models/smolq-tales.Q4_K_M.gguf";
 
 static smolq_device *device;
-
-static uint64_t fnv1a(uint64_t hash, const void *bytes, size_t n)
-{
-    const unsigned char *p = (const unsigned char *)bytes;
-    for (; n; n--) hash = (hash ^ *p++) * 0x100000001b3u;
-    return hash;
-}
 
 /* The bundled model, or with a source that one, on a device, NULL the reference backend's. */
 static smolq_model *open_model(smolq_device *on, const smolq_source *source, smolq_error *err)
@@ -55,23 +49,10 @@ static smolq_context *open_context(smolq_model *model, int32_t n_ctx, int32_t n_
     return context;
 }
 
-/* Hash of the logits of a prompt and some tokens after it; 0 with the reason in err. */
+/* Of a conversation from its beginning; 0 with the reason in err. */
 static uint64_t hash_in(smolq_context *context, int32_t n_vocab, smolq_error *err)
 {
-    int32_t ids[N_PROMPT + N_TEXT];
-    float *logits = (float *)malloc((size_t)n_vocab * N_PROMPT * sizeof *logits);
-    uint64_t hash = 0xcbf29ce484222325u;
-    int at, n;
-    if (!logits) abort();
-    model_ids(ids, N_PROMPT + N_TEXT, n_vocab, 7);
-    if (smolq_context_truncate(context, 0, err)) hash = 0;
-    for (at = 0; at < N_PROMPT + N_TEXT && hash; at += n) {
-        smolq_eval_item item = { context, ids + at, n = at ? 1 : N_PROMPT, SMOLQ_LOGITS_ALL, logits, NULL, NULL };
-        if (smolq_eval(&item, 1, NULL, err)) hash = 0;
-        else hash = fnv1a(hash, logits, (size_t)n * (size_t)n_vocab * sizeof *logits);
-    }
-    free(logits);
-    return hash;
+    return smolq_context_truncate(context, 0, err) ? 0 : hash_forward(context, n_vocab, N_PROMPT, N_TEXT, NULL, err);
 }
 
 static uint64_t hash_of(smolq_device *on, const smolq_source *source, smolq_error *err)

@@ -4,16 +4,10 @@
 #ifndef SMOLQ_TEST_WHOLE_H
 #define SMOLQ_TEST_WHOLE_H
 #include "bed.h"
+#include "forward.h"
 #include <dirent.h>
 
 enum { N_PROMPT = 70, N_MORE = 3 }; /* over a block of 64 keys, then three tokens alone */
-
-static uint64_t fnv1a(uint64_t hash, const void *bytes, size_t n)
-{
-    const unsigned char *p = (const unsigned char *)bytes;
-    for (; n; n--) hash = (hash ^ *p++) * 0x100000001b3u;
-    return hash;
-}
 
 /* A model on a device, NULL the reference backend's; path NULL: the file in memory. */
 static smolq_model *open_on(smolq_device *device, const char *path, const smolq_source *source, smolq_error *err)
@@ -40,22 +34,9 @@ static smolq_context *open_context(smolq_model *model, int32_t kv_type, int32_t 
     return context;
 }
 
-/* Hash of the logits of all positions; 0 with the reason in err. */
 static uint64_t hash_in(smolq_context *context, int32_t n_vocab, int n_prompt, const smolq_eval_options *options, smolq_error *err)
 {
-    int32_t ids[N_PROMPT + N_MORE];
-    float *logits = (float *)malloc((size_t)n_vocab * N_PROMPT * sizeof *logits);
-    uint64_t hash = 0xcbf29ce484222325u;
-    int at, n;
-    if (!logits) abort();
-    model_ids(ids, N_PROMPT + N_MORE, n_vocab, 7);
-    for (at = 0; at < n_prompt + N_MORE && hash; at += n) {
-        smolq_eval_item item = { context, ids + at, n = at ? 1 : n_prompt, SMOLQ_LOGITS_ALL, logits, NULL, NULL };
-        if (smolq_eval(&item, 1, options, err)) hash = 0;
-        else hash = fnv1a(hash, logits, (size_t)n * (size_t)n_vocab * sizeof *logits);
-    }
-    free(logits);
-    return hash;
+    return hash_forward(context, n_vocab, n_prompt, N_MORE, options, err);
 }
 
 static uint64_t hash_of(smolq_model *model, int32_t kv_type, int32_t n_batch, int n_prompt, smolq_error *err)
