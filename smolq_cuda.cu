@@ -356,6 +356,14 @@ SMOLQ__CUDA_INLINE void smolq__cuda_look_up(uint32_t x, uint32_t t0, uint32_t t1
     *low = __byte_perm(found[0], found[1], 0x6420u);
     *high = __byte_perm(found[0], found[1], 0x7531u);
 }
+/* Sixteen bytes: the codes of 16 weights in the low nibbles, of the next 16 in the high ones. */
+SMOLQ__CUDA_INLINE void smolq__cuda_look_up_32(const uint8_t *p, uint32_t t0, uint32_t t1, uint32_t t2, uint32_t t3, uint32_t *q)
+{
+    uint32_t x[4];
+    smolq__cuda_words(p, x);
+    SMOLQ__CUDA_UNROLL
+    for (int i = 0; i < 4; i++) smolq__cuda_look_up(x[i], t0, t1, t2, t3, &q[i], &q[4 + i]);
+}
 #define SMOLQ__CUDA_IQ4 0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u /* smolq_iq4_values, smolq_fp4_values as words */
 #define SMOLQ__CUDA_FP4 0x03020100u, 0x0c080604u, 0xfdfeff00u, 0xf4f8fafcu
 
@@ -446,21 +454,15 @@ struct smolq__cuda_format_Q8_0 : smolq__cuda_format<32, 0, 1> {
 struct smolq__cuda_format_IQ4_NL : smolq__cuda_format<32, 0, 1> {
     SMOLQ__CUDA_CHUNK
     {
-        uint32_t x[4];
         smolq__cuda_unscaled(k);
-        smolq__cuda_words(smolq__cuda_plane(w, 0, c * 16), x);
-        SMOLQ__CUDA_UNROLL
-        for (int i = 0; i < 4; i++) smolq__cuda_look_up(x[i], SMOLQ__CUDA_IQ4, &k.q[i], &k.q[4 + i]);
+        smolq__cuda_look_up_32(smolq__cuda_plane(w, 0, c * 16), SMOLQ__CUDA_IQ4, k.q);
     }
 };
 struct smolq__cuda_format_MXFP4 : smolq__cuda_format<32, 0, 1> {
     SMOLQ__CUDA_CHUNK
     {
-        uint32_t x[4];
         smolq__cuda_unscaled(k);
-        smolq__cuda_words(smolq__cuda_plane(w, 0, c * 16), x);
-        SMOLQ__CUDA_UNROLL
-        for (int i = 0; i < 4; i++) smolq__cuda_look_up(x[i], SMOLQ__CUDA_FP4, &k.q[i], &k.q[4 + i]);
+        smolq__cuda_look_up_32(smolq__cuda_plane(w, 0, c * 16), SMOLQ__CUDA_FP4, k.q);
     }
     SMOLQ__CUDA_D { return smolq_e8m0_half(*smolq__cuda_plane(w, 1, s)); }
 };
@@ -627,10 +629,7 @@ struct smolq__cuda_format_IQ4_XS : smolq__cuda_format<256, 0, 0> {
     SMOLQ__CUDA_CHUNK
     {
         int32_t b = c / 8, r = c % 8;
-        uint32_t x[4];
-        smolq__cuda_words(smolq__cuda_plane(w, 0, c * 16), x);
-        SMOLQ__CUDA_UNROLL
-        for (int i = 0; i < 4; i++) smolq__cuda_look_up(x[i], SMOLQ__CUDA_IQ4, &k.q[i], &k.q[4 + i]);
+        smolq__cuda_look_up_32(smolq__cuda_plane(w, 0, c * 16), SMOLQ__CUDA_IQ4, k.q);
         k.scale[0] = k.scale[1] = (int32_t)((smolq__cuda_u32(w, 3, b) >> r * 4 & 15u) | (smolq__cuda_u16(w, 2, b) >> r * 2 & 3u) << 4) - 32;
     }
 };
