@@ -17,7 +17,7 @@ VERSION    = $(shell sed -n 's/.*SMOLQ_VERSION_TEXT *"\(.*\)"/\1/p' src/api.h)
 
 PARTS      = $(wildcard src/*.h src/*.c) tools/amalgamate.sh
 EXAMPLES   = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c))
-WITH_CPU   = build/logits build/generate build/bench build/perplexity
+WITH_CPU   = build/logits build/generate build/bench build/perplexity build/imatrix
 TESTS      = $(patsubst tests/%,build/tests/%,$(basename $(wildcard tests/test_*.c tests/test_*.cpp)))
 ASAN_TESTS = $(TESTS:build/tests/%=build/asan/%)
 FUZZERS    = $(patsubst tests/%.c,build/fuzz/%,$(wildcard tests/fuzz_*.c))
@@ -40,6 +40,9 @@ $(WITH_CPU): build/%: examples/%.c examples/common.h smolq.h build/smolq_cpu.o |
 
 build/%: examples/%.c examples/common.h smolq.h | build/.ready
 	$(CC) $(CFLAGS) -I. $< -o $@ -lm
+
+build/quantize: examples/quantize.c examples/mixes.h examples/common.h smolq.h | build/.ready
+	$(CC) $(CFLAGS) -I. $< -o $@ -lm -lpthread
 
 build/.ready: tools/setup.sh
 	@mkdir -p build/tests build/asan build/fuzz

@@ -43,7 +43,7 @@
  *     EVALUATION               prefill, decode, batches, time slices
  *     SAMPLING                 logits to a token
  *     GGUF                     any GGUF file, a model or not
- *     TENSOR TYPES             unpack blocks
+ *     TENSOR TYPES             unpack blocks, pack them
  *
  * RULES THAT HOLD EVERYWHERE
  *     - A function that can fail returns a smolq_result: SMOLQ_OK is 0, an error is negative.  Its last argument takes
@@ -156,8 +156,15 @@
 #  define smolq_gguf_tensor       SMOLQ__NAME(smolq_gguf_tensor)
 #  define smolq_gguf_find_tensor  SMOLQ__NAME(smolq_gguf_find_tensor)
 #  define smolq_gguf_read         SMOLQ__NAME(smolq_gguf_read)
+#  define smolq_gguf_create       SMOLQ__NAME(smolq_gguf_create)
+#  define smolq_gguf_put          SMOLQ__NAME(smolq_gguf_put)
+#  define smolq_gguf_add          SMOLQ__NAME(smolq_gguf_add)
+#  define smolq_gguf_write        SMOLQ__NAME(smolq_gguf_write)
+#  define smolq_gguf_finish       SMOLQ__NAME(smolq_gguf_finish)
+#  define smolq_gguf_discard      SMOLQ__NAME(smolq_gguf_discard)
 #  define smolq_type_info         SMOLQ__NAME(smolq_type_info)
 #  define smolq_unpack            SMOLQ__NAME(smolq_unpack)
+#  define smolq_pack              SMOLQ__NAME(smolq_pack)
 #endif
 
 #ifdef __cplusplus
@@ -631,6 +638,26 @@ SMOLQ_API smolq_result smolq_gguf_tensor(const smolq_gguf *gguf, uint64_t index,
 SMOLQ_API smolq_result smolq_gguf_find_tensor(const smolq_gguf *gguf, const char *name, smolq_tensor_info *tensor, smolq_error *err);
 SMOLQ_API smolq_result smolq_gguf_read(const smolq_gguf *gguf, const smolq_tensor_info *tensor, uint64_t offset, void *dst, size_t bytes, smolq_error *err);
 
+/* A GGUF file is written in one go: pairs, then the tensors that there will be, then their data, in the same order.  The file appears under its
+ * name when it is finished, complete; until then, and on every failure, what was there before stays whole.  Memory: the header's size.
+ * On an error of create nothing is open; after any other error only finish or discard make sense.  A writer belongs to one thread at a time. */
+typedef struct smolq_gguf_writer smolq_gguf_writer;
+SMOLQ_API smolq_result smolq_gguf_create(const char *path, const smolq_allocator *allocator, smolq_gguf_writer **writer, smolq_error *err); /* allocator NULL: malloc */
+
+/* Adds a pair, or changes it where it stands.  key: NUL-terminated; value: as smolq_gguf_pair gives it; else type and i, u (u64), f, text and bytes, or of an array
+ * element_type, n, data and data_bytes.  Everything is copied.  general.alignment is obeyed and comes before all tensors. */
+SMOLQ_API smolq_result smolq_gguf_put(smolq_gguf_writer *writer, const char *key, const smolq_value *value, smolq_error *err);
+
+/* Adds a tensor by its name, type, n_dims and ne. */
+SMOLQ_API smolq_result smolq_gguf_add(smolq_gguf_writer *writer, const smolq_tensor_info *tensor, smolq_error *err);
+
+/* The next bytes of the tensors' data, in pieces of any size; padding comes by itself. */
+SMOLQ_API smolq_result smolq_gguf_write(smolq_gguf_writer *writer, const void *data, uint64_t bytes, smolq_error *err);
+
+/* Both close the writer in any case. */
+SMOLQ_API smolq_result smolq_gguf_finish(smolq_gguf_writer *writer, smolq_error *err);
+SMOLQ_API void         smolq_gguf_discard(smolq_gguf_writer *writer); /* NULL is fine */
+
 /* ==== TENSOR TYPES ================================================================================================== */
 
 /*    id  NAME     name       weights  group  block struct (its sizeof is the byte size; see the contract, formats.h)
@@ -681,6 +708,12 @@ SMOLQ_API const smolq_type_facts *smolq_type_info(int32_t type);
 
 /* Unpacks n weights (a multiple of block_weights) from blocks to f32. */
 SMOLQ_API smolq_result smolq_unpack(int32_t type, const void *blocks, float *values, size_t n, smolq_error *err);
+
+/* Packs n weights of one row (a multiple of block_weights) into n / block_weights blocks: a search for the least squared error.
+ *     importance   [n] or NULL: what the square of an error at each weight counts, 0 or more; the mean squared activation of its column, for example
+ * The same blocks on every machine; any number of threads may pack at once.  SMOLQ_E_UNSUPPORTED for the types with codebooks (IQ1, IQ2, IQ3), NVFP4, Q1_0
+ * and Q2_0; SMOLQ_E_NUMERIC for a weight that is not finite.  blocks then keep what they held. */
+SMOLQ_API smolq_result smolq_pack(int32_t type, const float *values, const float *importance, void *blocks, size_t n, smolq_error *err);
 
 #ifdef __cplusplus
 }
@@ -883,6 +916,14 @@ SMOLQ_INLINE uint16_t smolq_f32_to_f16(float x)
 
 /* bfloat16 is the upper half of a float. */
 SMOLQ_INLINE float smolq_bf16_to_f32(uint16_t h) { return smolq_from_bits((uint32_t)h << 16); }
+
+/* Ties to even; NaN stays NaN. */
+SMOLQ_INLINE uint16_t smolq_f32_to_bf16(float x)
+{
+    uint32_t u = smolq_bits(x);
+    if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(u >> 16 | 0x40u);
+    return (uint16_t)((u + 0x7fffu + (u >> 16 & 1u)) >> 16);
+}
 
 /* Half of an OCP MX scale e8m0: 2^(e-128), half because MXFP4 weights are doubled.  e 0 and 1 give subnormals; e 255 is NaN by the standard
  * and 2^127 here, as in ggml. */
@@ -2048,7 +2089,10 @@ struct smolq_backend {
  *     base.c        errors, memory, checked arithmetic, look-ups
  *     file.c        mapping, memory, the callers IO
  *     quant.c       tensor types for the caller
+ *     pack.c        floats to blocks
  *     gguf.c        the file format
+ *     output.c      files that appear whole or not at all
+ *     write.c       GGUF files out
  *     unicode.c     character classes
  *     pretok.c      pre-tokenizers
  *     tokenizer.c   text to tokens and back
@@ -2591,26 +2635,36 @@ static smolq_result smolq__fail_windows(smolq_error *err, const char *verb, cons
     return smolq__fail_file(err, verb, path, smolq__quote(&quoted, text, n));
 }
 
+/* The path as Windows takes it, on the heap. */
+static smolq_result smolq__widen(smolq__heap *heap, const char *verb, const char *path, WCHAR **wide, smolq_error *err)
+{
+    int n = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, NULL, 0);
+    if (n <= 0) return smolq__fail_file(err, verb, path, "the path is not UTF-8");
+    *wide = (WCHAR *)smolq__alloc(heap, (uint64_t)n * sizeof **wide);
+    if (!*wide) return smolq__fail_memory(heap, err, "a path");
+    MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, *wide, n);
+    return SMOLQ_OK;
+}
+
+static int smolq__is_folder(const WCHAR *wide)
+{
+    DWORD attributes = GetFileAttributesW(wide);
+    return attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY);
+}
+
 /* Opens the file for reading; *handle is set on success. */
 static smolq_result smolq__open_wide(smolq__heap *heap, const char *path, HANDLE *handle, smolq_error *err)
 {
-    int n = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, NULL, 0);
-    DWORD attributes;
     WCHAR *wide;
-    if (n <= 0) return smolq__fail_file(err, "open", path, "the path is not UTF-8");
-    wide = (WCHAR *)smolq__alloc(heap, (uint64_t)n * sizeof *wide);
-    if (!wide) return smolq__fail_memory(heap, err, "a path");
-    MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, wide, n);
-    attributes = GetFileAttributesW(wide);
+    smolq_result result = smolq__widen(heap, "open", path, &wide, err);
+    if (result) return result;
     *handle = CreateFileW(wide, GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_DELETE, NULL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, NULL);
-    if (*handle != INVALID_HANDLE_VALUE) {
-        smolq__free(heap, wide);
-        return SMOLQ_OK;
+    if (*handle == INVALID_HANDLE_VALUE) {
+        result = smolq__fail_windows(err, "open", path);
+        if (smolq__is_folder(wide)) smolq__fail_file(err, "open", path, "it is a directory");
     }
-    if (attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY)) smolq__fail_file(err, "open", path, "it is a directory");
-    else smolq__fail_windows(err, "open", path);
     smolq__free(heap, wide);
-    return SMOLQ_E_IO;
+    return result;
 }
 
 static void smolq__file_close(smolq__file *file)
@@ -2795,6 +2849,718 @@ SMOLQ_API smolq_result smolq_unpack(int32_t type, const void *blocks, float *val
     return SMOLQ_OK;
 }
 /* ---- end src/quant.c ---- */
+
+/* ---- begin src/pack.c ---- */
+/* ==== pack.c: floats to blocks ======================================================================================
+ * The way back from levels.h.  A block is found in two steps: a search decides on the levels q, the integer scales and the floats d and dmin;
+ * then one short function for each type puts them into bits.
+ *
+ * What is searched for is the least of  E = sum w (x - d scale q - dmin least)^2, w the importance of a column (its mean squared activation: then E is
+ * what the rounding does to the products with it), 1 if nobody knows.  For given levels the best d and dmin are those of least squares; for given
+ * d and dmin the best levels are the nearest.  So the search tries a row of sensible scales and improves on the best in turn.  K-quants
+ * then choose each run's integers again, by the E that they give in truth, and d and dmin anew for all runs.  What is compared is always
+ * what can be stored: a scale that the type keeps as f16 is rounded before it is tried.
+ *
+ * The blocks are the same on every machine and for any number of threads: a product of two floats, or of a float and a level, is exact in double, so
+ * a contracted multiply-add gives the same bits; other products are kept apart by smolq_mul64. */
+
+/* What a level may be: the integers lo to hi, or the 16 values of a table from lo to hi. */
+typedef struct smolq__ladder {
+    int32_t lo, hi;
+    const int8_t *values; /* [16] or NULL */
+    double  first, last;  /* the largest weight of a run is tried at so many levels, fractions too, */
+    int32_t n_tries;      /* at even distances */
+    int32_t mirrored;     /* and at as many of the other sign: lo is not -hi */
+} smolq__ladder;
+
+/* n weights that share a scale. */
+typedef struct smolq__weights {
+    int32_t n;
+    const float  *x;
+    const double *w, *wx;     /* w NULL: all 1, and wx is x; else wx is w * x rounded to float */
+    const int8_t *rung;       /* of a ladder with values: the nearest to lo + (k + 1/2) / 2 */
+    double sum_w, sum_x, sum_xx;
+} smolq__weights;
+
+/* A choice of levels, and the sums that all errors are made of. */
+typedef struct smolq__fit {
+    double q1, qq, xq;  /* sums of w q, w q q, w x q */
+    double d, m;        /* a weight is d q + m */
+    double error;
+    float  q[256];      /* integers; floats, for processors with vectors */
+} smolq__fit;
+
+static void smolq__keep_fit(const smolq__weights *r, const smolq__fit *f, smolq__fit *best)
+{
+    memcpy(best, f, offsetof(smolq__fit, q) + (size_t)r->n * sizeof *f->q);
+}
+
+/* ---- sums: in four lanes, for the sake of vectors; their order is part of the result ---- */
+
+static double smolq__fold64(const double lane[4]) { return (lane[0] + lane[1]) + (lane[2] + lane[3]); }
+
+static void smolq__sum_weights(smolq__weights *r)
+{
+    double w[4] = { 0, 0, 0, 0 }, x[4] = { 0, 0, 0, 0 }, xx[4] = { 0, 0, 0, 0 };
+    int32_t i, j;
+    for (i = 0; i < r->n; i += 4)
+        for (j = 0; j < 4; j++) {
+            w[j] += r->w ? r->w[i + j] : 1.0;
+            x[j] += r->wx[i + j];
+            xx[j] += r->wx[i + j] * (double)r->x[i + j];
+        }
+    r->sum_w = smolq__fold64(w);
+    r->sum_x = smolq__fold64(x);
+    r->sum_xx = smolq__fold64(xx);
+}
+
+SMOLQ_INLINE void smolq__sum_levels(const smolq__weights *r, int32_t n, smolq__fit *f)
+{
+    double xq[4] = { 0, 0, 0, 0 };
+    int32_t i, j;
+    for (i = 0; i < n; i += 4)
+        for (j = 0; j < 4; j++) xq[j] += r->wx[i + j] * (double)f->q[i + j];
+    f->xq = smolq__fold64(xq);
+    if (r->w) {
+        double q1[4] = { 0, 0, 0, 0 }, qq[4] = { 0, 0, 0, 0 };
+        for (i = 0; i < n; i += 4)
+            for (j = 0; j < 4; j++) {
+                q1[j] += r->w[i + j] * (double)f->q[i + j];
+                qq[j] += r->w[i + j] * (double)(f->q[i + j] * f->q[i + j]);
+            }
+        f->q1 = smolq__fold64(q1);
+        f->qq = smolq__fold64(qq);
+    } else { /* integers below 2^24: exact in float */
+        float q1[4] = { 0, 0, 0, 0 }, qq[4] = { 0, 0, 0, 0 };
+        for (i = 0; i < n; i += 4)
+            for (j = 0; j < 4; j++) {
+                q1[j] += f->q[i + j];
+                qq[j] += f->q[i + j] * f->q[i + j];
+            }
+        f->q1 = (double)(q1[0] + q1[1] + q1[2] + q1[3]);
+        f->qq = (double)(qq[0] + qq[1] + qq[2] + qq[3]);
+    }
+}
+
+/* sum w (x - d q - m)^2, multiplied out. */
+static double smolq__error_of(const smolq__weights *r, const smolq__fit *f)
+{
+    double of_d = smolq_mul64(f->d, smolq_mul64(f->d, f->qq) - 2 * f->xq);
+    double of_m = smolq_mul64(f->m, smolq_mul64(f->m, r->sum_w) - 2 * r->sum_x);
+    double error = (r->sum_xx + of_d) + (of_m + 2 * smolq_mul64(smolq_mul64(f->d, f->m), f->q1));
+    return error > 0 ? error : 0; /* what rounding has left of nothing */
+}
+
+/* ---- the nearest levels for a given scale ---- */
+
+static void smolq__choose_rungs(const smolq__ladder *l, int8_t rung[512])
+{
+    int32_t i, k;
+    for (k = 0; k < (l->hi - l->lo) * 2 + 1; k++) {
+        int32_t at = l->lo * 4 + k * 2 + 1, best = 0;
+        for (i = 1; i < 16; i++)
+            if (abs(l->values[i] * 4 - at) < abs(l->values[best] * 4 - at)) best = i;
+        rung[k] = l->values[best];
+    }
+}
+
+/* NaN, of nothing divided by almost nothing, becomes lo.  What is rounded is never a product as such: nothing there to contract. */
+SMOLQ_INLINE void smolq__to_levels(const smolq__weights *r, int32_t n, const smolq__ladder *l, smolq__fit *f)
+{
+    float m = (float)f->m, inverse = f->d != 0 ? (float)(1.0 / f->d) : 0.0f, lo = (float)l->lo, hi = (float)l->hi, t[256];
+    const float *x = r->x;
+    int32_t i;
+    for (i = 0; i < n; i++) {
+        float y = (x[i] - m) * inverse;
+        y = y > lo ? y : lo;
+        t[i] = y < hi ? y : hi;
+    }
+    if (l->values)
+        for (i = 0; i < n; i++) f->q[i] = (float)r->rung[(int32_t)((t[i] - lo) * 2)];
+    else
+        for (i = 0; i < n; i++) f->q[i] = (t[i] + 12582912.0f) - 12582912.0f; /* smolq_rne */
+    smolq__sum_levels(r, n, f);
+}
+
+/* f->q for f->d and f->m, its sums and its error.  The lengths are constants to the loops. */
+static void smolq__nearest(const smolq__weights *r, const smolq__ladder *l, smolq__fit *f)
+{
+    if (r->n == 16) smolq__to_levels(r, 16, l, f);
+    else if (r->n == 32) smolq__to_levels(r, 32, l, f);
+    else smolq__to_levels(r, 256, l, f);
+    f->error = smolq__error_of(r, f);
+}
+
+/* ---- one scale ---- */
+
+static double smolq__as_f16(double d)
+{
+    float x = (float)d;
+    return (double)smolq_f16_to_f32(smolq_f32_to_f16(x > 65504.0f ? 65504.0f : x < -65504.0f ? -65504.0f : x));
+}
+
+/* Any float: an integer scale follows.  f16: it is stored. */
+static double smolq__as_real(double d) { return d; }
+typedef double (*smolq__rounding)(double d);
+
+static void smolq__try_scale(const smolq__weights *r, const smolq__ladder *l, double d, smolq__fit *best)
+{
+    smolq__fit f;
+    f.d = d;
+    f.m = 0;
+    smolq__nearest(r, l, &f);
+    if (f.error < best->error) smolq__keep_fit(r, &f, best);
+}
+
+/* Least squares and nearest levels in turn, as long as it helps. */
+static void smolq__improve_scale(const smolq__weights *r, const smolq__ladder *l, smolq__rounding stored, smolq__fit *best)
+{
+    int32_t turn;
+    for (turn = 0; turn < 4; turn++) {
+        double before = best->error;
+        if (best->qq > 0) smolq__try_scale(r, l, stored(best->xq / best->qq), best);
+        if (!(best->error < before)) break;
+    }
+}
+
+static void smolq__fit_scale(const smolq__weights *r, const smolq__ladder *l, smolq__rounding stored, smolq__fit *best)
+{
+    float largest = 0;
+    int32_t i, k;
+    for (i = 0; i < r->n; i++)
+        if (smolq_bits(r->x[i]) << 1 > smolq_bits(largest) << 1) largest = r->x[i];
+    best->d = best->m = 0;
+    smolq__nearest(r, l, best);
+    for (k = 0; k < l->n_tries; k++) {
+        double level = l->first + (l->last - l->first) * k / (l->n_tries > 1 ? l->n_tries - 1 : 1);
+        smolq__try_scale(r, l, stored((double)largest / level), best);
+        if (l->mirrored) smolq__try_scale(r, l, stored(-(double)largest / level), best);
+    }
+    smolq__improve_scale(r, l, stored, best);
+}
+
+/* ---- a scale and a minimum ---- */
+
+/* The best d and m for the levels that f has; m on one side of zero, if side is not 0. */
+static void smolq__solve_pair(const smolq__weights *r, double side, smolq__fit *f)
+{
+    double determinant = smolq_mul64(r->sum_w, f->qq) - smolq_mul64(f->q1, f->q1);
+    if (determinant > 0) {
+        f->d = (smolq_mul64(r->sum_w, f->xq) - smolq_mul64(r->sum_x, f->q1)) / determinant;
+        f->m = (smolq_mul64(f->qq, r->sum_x) - smolq_mul64(f->q1, f->xq)) / determinant;
+    } else {
+        f->d = 0;
+        f->m = r->sum_w > 0 ? r->sum_x / r->sum_w : 0;
+    }
+    if (f->m * side > 0) {
+        f->m = 0;
+        f->d = f->qq > 0 ? f->xq / f->qq : 0;
+    }
+}
+
+/* side: the sign that m must not have, 0 if it may have any.  Levels are 0 to hi. */
+static void smolq__fit_pair(const smolq__weights *r, const smolq__ladder *l, double side, smolq__rounding stored, smolq__fit *best)
+{
+    double lo = (double)r->x[0], hi = lo;
+    smolq__fit f;
+    int32_t i, k;
+    for (i = 1; i < r->n; i++) {
+        lo = (double)r->x[i] < lo ? (double)r->x[i] : lo;
+        hi = (double)r->x[i] > hi ? (double)r->x[i] : hi;
+    }
+    if (lo * side > 0) lo = 0;
+    best->d = 0;
+    best->m = stored(lo);
+    smolq__nearest(r, l, best);
+    for (k = 0; k < l->n_tries; k++) {
+        double level = l->first + (l->last - l->first) * k / (l->n_tries > 1 ? l->n_tries - 1 : 1);
+        f.d = (hi - lo) / level;
+        f.m = lo;
+        smolq__nearest(r, l, &f);
+        smolq__solve_pair(r, side, &f);
+        f.d = stored(f.d);
+        f.m = stored(f.m);
+        f.error = smolq__error_of(r, &f);
+        if (f.error < best->error) smolq__keep_fit(r, &f, best);
+    }
+    for (k = 0; k < 4; k++) {
+        f.d = best->d;
+        f.m = best->m;
+        smolq__nearest(r, l, &f);
+        if (f.error < best->error) smolq__keep_fit(r, &f, best);
+        smolq__solve_pair(r, side, &f);
+        f.d = stored(f.d);
+        f.m = stored(f.m);
+        f.error = smolq__error_of(r, &f);
+        if (!(f.error < best->error)) break;
+        smolq__keep_fit(r, &f, best);
+    }
+}
+
+/* ---- blocks: what each kind of type searches for ---- */
+
+typedef struct smolq__packing smolq__packing;
+typedef void (*smolq__search)(const smolq__packing *packing, const smolq__weights *runs, smolq__levels *l);
+
+/* A type to pack into: how its levels are searched for, and how they become bits. */
+struct smolq__packing {
+    int32_t id, n_runs;
+    smolq__ladder ladder;
+    int32_t scale_lo, scale_hi, least_hi; /* of the integers of each run */
+    smolq__search search;
+    void (*bits)(const smolq__levels *l, uint8_t *block);
+};
+
+static int32_t smolq__whole(double x, int32_t lo, int32_t hi)
+{
+    return x > lo ? x < hi ? smolq_rne((float)x) : hi : lo;
+}
+
+static void smolq__take_levels(const float *levels, int32_t n, int8_t *q)
+{
+    int32_t i;
+    for (i = 0; i < n; i++) q[i] = (int8_t)levels[i];
+}
+
+/* One float. */
+static void smolq__search_scale(const smolq__packing *t, const smolq__weights *runs, smolq__levels *l)
+{
+    smolq__fit f;
+    smolq__fit_scale(runs, &t->ladder, smolq__as_f16, &f);
+    l->d[0] = (float)f.d;
+    smolq__take_levels(f.q, runs->n, l->q);
+}
+
+/* One power of two.  The largest level of MXFP4, 12, is 2^3.6: the exponents around that are tried. */
+static void smolq__search_power(const smolq__packing *t, const smolq__weights *runs, smolq__levels *l)
+{
+    smolq__fit best;
+    int32_t exponent = 0, i, e;
+    for (i = 0; i < runs->n; i++) {
+        e = (int32_t)(smolq_bits(runs->x[i]) >> 23 & 255u);
+        if (e > exponent) exponent = e;
+    }
+    best.d = best.m = 0;
+    smolq__nearest(runs, &t->ladder, &best);
+    best.d = (double)smolq_e8m0_half(0);
+    for (e = exponent - 4; e <= exponent; e++)
+        if (e >= 0 && e < 255) smolq__try_scale(runs, &t->ladder, (double)smolq_e8m0_half((uint8_t)e), &best);
+    l->d[0] = (float)best.d;
+    smolq__take_levels(best.q, runs->n, l->q);
+}
+
+/* Two floats. */
+static void smolq__search_pair(const smolq__packing *t, const smolq__weights *runs, smolq__levels *l)
+{
+    smolq__fit f;
+    smolq__fit_pair(runs, &t->ladder, 0, smolq__as_f16, &f);
+    smolq__nearest(runs, &t->ladder, &f);
+    l->d[0] = (float)f.d;
+    l->dmin = (float)f.m;
+    smolq__take_levels(f.q, runs->n, l->q);
+}
+
+/* One float and an integer scale for each run. */
+static void smolq__search_scales(const smolq__packing *t, const smolq__weights *runs, smolq__levels *l)
+{
+    double wanted[16], d = 0, least = -1;
+    smolq__fit f, best;
+    int32_t r, s, turn, scale[16];
+    int8_t q[256];
+    for (r = 0; r < t->n_runs; r++) {
+        smolq__fit_scale(&runs[r], &t->ladder, smolq__as_real, &f);
+        wanted[r] = f.d;
+        if ((f.d < 0 ? -f.d : f.d) > (d < 0 ? -d : d)) d = f.d;
+    }
+    d /= t->scale_lo;
+    for (turn = 0; turn < 3; turn++) {
+        double total = 0, xa = 0, aa = 0;
+        d = smolq__as_f16(d);
+        for (r = 0; r < t->n_runs; r++) {
+            int32_t about = d != 0 ? smolq__whole(wanted[r] / d, t->scale_lo, t->scale_hi) : 0;
+            best.error = -1;
+            for (s = about - 1; s <= about + 1; s++) {
+                if (s < t->scale_lo || s > t->scale_hi) continue;
+                f.d = d * s;
+                f.m = 0;
+                smolq__nearest(&runs[r], &t->ladder, &f);
+                if (best.error >= 0 && !(f.error < best.error)) continue;
+                smolq__keep_fit(&runs[r], &f, &best);
+                scale[r] = s;
+            }
+            smolq__take_levels(best.q, runs->n, q + r * runs->n);
+            total += best.error;
+            xa += smolq_mul64(scale[r], best.xq);
+            aa += smolq_mul64(scale[r] * scale[r], best.qq);
+        }
+        if (least >= 0 && !(total < least)) break;
+        least = total;
+        l->d[0] = (float)d;
+        for (r = 0; r < t->n_runs; r++) l->scale[r] = (int8_t)scale[r];
+        memcpy(l->q, q, sizeof q);
+        if (!(aa > 0)) break;
+        d = xa / aa;
+    }
+}
+
+/* The integers s and m for which d s q + dmin m comes closest to a run: those about what was wanted, and the best m for the levels that follow. */
+static void smolq__choose_pair(const smolq__packing *t, const smolq__weights *run, const smolq__fit *wanted, double d, double dmin, smolq__fit *best, int32_t *scale, int32_t *least)
+{
+    int32_t about = d != 0 ? smolq__whole(wanted->d / d, 0, t->scale_hi) : 0, s, m, turn, before;
+    smolq__fit f;
+    best->error = -1;
+    for (s = about - 1; s <= about + 1; s++) {
+        if (s < 0 || s > t->scale_hi) continue;
+        m = dmin != 0 ? smolq__whole(wanted->m / dmin, 0, t->least_hi) : 0;
+        for (turn = 0; turn < 3; turn++) {
+            f.d = d * s;
+            f.m = dmin * m;
+            smolq__nearest(run, &t->ladder, &f);
+            if (best->error < 0 || f.error < best->error) {
+                smolq__keep_fit(run, &f, best);
+                *scale = s;
+                *least = m;
+            }
+            if (dmin == 0 || !(run->sum_w > 0)) break;
+            before = m;
+            m = smolq__whole((run->sum_x - smolq_mul64(f.d, f.q1)) / run->sum_w / dmin, 0, t->least_hi);
+            if (m == before) break;
+        }
+    }
+}
+
+/* Two floats, an integer scale and an integer minimum for each run.  Minimums lie on one side of zero: below, unless no run goes there. */
+static void smolq__search_pairs(const smolq__packing *t, const smolq__weights *runs, smolq__levels *l)
+{
+    smolq__fit wanted[16], best;
+    double side = -1, d = 0, dmin = 0, found = -1;
+    int32_t r, i, turn, scale[16], least[16];
+    int8_t q[256];
+    for (i = 0; i < t->n_runs * runs->n && side < 0; i++)
+        if (runs->x[i] < 0) side = 1;
+    for (r = 0; r < t->n_runs; r++) {
+        smolq__fit_pair(&runs[r], &t->ladder, side, smolq__as_real, &wanted[r]);
+        if (wanted[r].d > d) d = wanted[r].d;
+        if (wanted[r].m * side < dmin * side) dmin = wanted[r].m;
+    }
+    d /= t->scale_hi;
+    dmin /= t->least_hi;
+    for (turn = 0; turn < 3; turn++) {
+        double total = 0, aa = 0, ab = 0, bb = 0, xa = 0, xb = 0, determinant;
+        d = smolq__as_f16(d);
+        dmin = smolq__as_f16(dmin);
+        for (r = 0; r < t->n_runs; r++) {
+            smolq__choose_pair(t, &runs[r], &wanted[r], d, dmin, &best, &scale[r], &least[r]);
+            smolq__take_levels(best.q, runs->n, q + r * runs->n);
+            total += best.error;
+            aa += smolq_mul64(scale[r] * scale[r], best.qq);
+            ab += smolq_mul64(scale[r] * least[r], best.q1);
+            bb += smolq_mul64(least[r] * least[r], runs[r].sum_w);
+            xa += smolq_mul64(scale[r], best.xq);
+            xb += smolq_mul64(least[r], runs[r].sum_x);
+        }
+        if (found >= 0 && !(total < found)) break;
+        found = total;
+        l->d[0] = (float)d;
+        l->dmin = (float)dmin;
+        for (r = 0; r < t->n_runs; r++) {
+            l->scale[r] = (int8_t)scale[r];
+            l->least[r] = (uint8_t)least[r];
+        }
+        memcpy(l->q, q, sizeof q);
+        determinant = smolq_mul64(aa, bb) - smolq_mul64(ab, ab);
+        if (determinant > 0) {
+            d = (smolq_mul64(bb, xa) - smolq_mul64(ab, xb)) / determinant;
+            dmin = (smolq_mul64(aa, xb) - smolq_mul64(ab, xa)) / determinant;
+        } else if (aa > 0) {
+            d = xa / aa;
+        } else break;
+    }
+}
+
+/* ---- bits: each the reverse of its function in levels.h ---- */
+
+static void smolq__put_u16(uint8_t *p, uint16_t u)
+{
+    p[0] = (uint8_t)u;
+    p[1] = (uint8_t)(u >> 8);
+}
+static void smolq__put_f16(uint8_t *p, float x) { smolq__put_u16(p, smolq_f32_to_f16(x)); }
+
+/* The low nibbles of n bytes are the first half of the levels, the high ones the second; add makes them unsigned. */
+static void smolq__put_nibbles(const int8_t *q, int32_t n, int32_t add, uint8_t *qs)
+{
+    int32_t i;
+    for (i = 0; i < n; i++) qs[i] = (uint8_t)(((q[i] + add) & 15) | ((q[n + i] + add) & 15) << 4);
+}
+
+/* The bits of 256 levels from the one at `shift` on, two of each, as smolq__pairs has them. */
+static void smolq__put_pairs(const int8_t *q, int32_t add, int32_t shift, uint8_t *qs)
+{
+    int32_t half, i, j;
+    for (half = 0; half < 2; half++)
+        for (i = 0; i < 32; i++) {
+            qs[half * 32 + i] = 0;
+            for (j = 0; j < 4; j++) qs[half * 32 + i] |= (uint8_t)(((q[half * 128 + j * 32 + i] + add) >> shift & 3) << j * 2);
+        }
+}
+
+/* The number of the entry with this value. */
+static int32_t smolq__entry(const int8_t *values, int8_t value)
+{
+    int32_t i = 0;
+    while (i < 15 && values[i] != value) i++;
+    return i;
+}
+static void smolq__put_entries(const int8_t *values, const int8_t *q, int32_t n, uint8_t *qs)
+{
+    int32_t i;
+    for (i = 0; i < n; i++) qs[i] = (uint8_t)(smolq__entry(values, q[i]) | smolq__entry(values, q[n + i]) << 4);
+}
+
+static void smolq__put_fifth_bits(const int8_t *q, int32_t add, uint8_t *bits)
+{
+    int32_t i;
+    memset(bits, 0, 4);
+    for (i = 0; i < 32; i++) bits[i / 8] |= (uint8_t)(((q[i] + add) >> 4 & 1) << i % 8);
+}
+
+static void smolq__put_scales_6_bit(const smolq__levels *l, uint8_t *s)
+{
+    int32_t j;
+    for (j = 0; j < 4; j++) {
+        s[j] = (uint8_t)(l->scale[j] | (l->scale[j + 4] >> 4) << 6);
+        s[j + 4] = (uint8_t)(l->least[j] | (l->least[j + 4] >> 4) << 6);
+        s[j + 8] = (uint8_t)((l->scale[j + 4] & 15) | (l->least[j + 4] & 15) << 4);
+    }
+}
+
+/* Base three: see smolq__trits.  The fraction of five digits (of four too: the fifth is 0), rounded up. */
+static void smolq__put_trits(const int8_t *q, int32_t n_bytes, int32_t n_digits, uint8_t *bytes)
+{
+    int32_t i, digit, number;
+    for (i = 0; i < n_bytes; i++) {
+        number = 0;
+        for (digit = 0; digit < 5; digit++) number = number * 3 + (digit < n_digits ? q[digit * n_bytes + i] + 1 : 0);
+        bytes[i] = (uint8_t)((number * 256 + 242) / 243);
+    }
+}
+
+static void smolq__bits_Q4_0(const smolq__levels *l, smolq_block_q4_0 *b)
+{
+    smolq__put_f16(b->d, l->d[0]);
+    smolq__put_nibbles(l->q, 16, 8, b->qs);
+}
+static void smolq__bits_Q4_1(const smolq__levels *l, smolq_block_q4_1 *b)
+{
+    smolq__put_f16(b->d, l->d[0]);
+    smolq__put_f16(b->m, l->dmin);
+    smolq__put_nibbles(l->q, 16, 0, b->qs);
+}
+static void smolq__bits_Q5_0(const smolq__levels *l, smolq_block_q5_0 *b)
+{
+    smolq__put_f16(b->d, l->d[0]);
+    smolq__put_nibbles(l->q, 16, 16, b->qs);
+    smolq__put_fifth_bits(l->q, 16, b->qh);
+}
+static void smolq__bits_Q5_1(const smolq__levels *l, smolq_block_q5_1 *b)
+{
+    smolq__put_f16(b->d, l->d[0]);
+    smolq__put_f16(b->m, l->dmin);
+    smolq__put_nibbles(l->q, 16, 0, b->qs);
+    smolq__put_fifth_bits(l->q, 0, b->qh);
+}
+static void smolq__bits_Q8_0(const smolq__levels *l, smolq_block_q8_0 *b)
+{
+    smolq__put_f16(b->d, l->d[0]);
+    memcpy(b->qs, l->q, 32);
+}
+static void smolq__bits_Q2_K(const smolq__levels *l, smolq_block_q2_k *b)
+{
+    int32_t r;
+    smolq__put_f16(b->d, l->d[0]);
+    smolq__put_f16(b->dmin, -l->dmin);
+    for (r = 0; r < 16; r++) b->scales[r] = (uint8_t)(l->scale[r] | l->least[r] << 4);
+    smolq__put_pairs(l->q, 0, 0, b->qs);
+}
+static void smolq__bits_Q3_K(const smolq__levels *l, smolq_block_q3_k *b)
+{
+    int32_t i, r;
+    smolq__put_f16(b->d, l->d[0]);
+    smolq__put_pairs(l->q, 4, 0, b->qs);
+    smolq__put_nibbles(l->scale, 8, 32, b->scales);
+    memset(b->scales + 8, 0, 4);
+    for (r = 0; r < 16; r++) b->scales[8 + r % 4] |= (uint8_t)((l->scale[r] + 32) >> 4 << r / 4 * 2);
+    memset(b->hmask, 0, 32);
+    for (i = 0; i < 256; i++) b->hmask[i % 32] |= (uint8_t)((l->q[i] >= 0) << i / 32);
+}
+static void smolq__bits_Q4_K(const smolq__levels *l, smolq_block_q4_k *b)
+{
+    int32_t j;
+    smolq__put_f16(b->d, l->d[0]);
+    smolq__put_f16(b->dmin, -l->dmin);
+    smolq__put_scales_6_bit(l, b->scales);
+    for (j = 0; j < 4; j++) smolq__put_nibbles(l->q + j * 64, 32, 0, b->qs + j * 32);
+}
+static void smolq__bits_Q5_K(const smolq__levels *l, smolq_block_q5_k *b)
+{
+    int32_t i, j;
+    smolq__put_f16(b->d, l->d[0]);
+    smolq__put_f16(b->dmin, -l->dmin);
+    smolq__put_scales_6_bit(l, b->scales);
+    for (j = 0; j < 4; j++) smolq__put_nibbles(l->q + j * 64, 32, 0, b->qs + j * 32);
+    memset(b->qh, 0, 32);
+    for (i = 0; i < 256; i++) b->qh[i % 32] |= (uint8_t)((l->q[i] >> 4) << i / 32);
+}
+static void smolq__bits_Q6_K(const smolq__levels *l, smolq_block_q6_k *b)
+{
+    smolq__put_f16(b->d, l->d[0]);
+    memcpy(b->scales, l->scale, 16);
+    smolq__put_nibbles(l->q, 64, 32, b->ql);
+    smolq__put_nibbles(l->q + 128, 64, 32, b->ql + 64);
+    smolq__put_pairs(l->q, 32, 4, b->qh);
+}
+static void smolq__bits_IQ4_NL(const smolq__levels *l, smolq_block_iq4_nl *b)
+{
+    smolq__put_f16(b->d, l->d[0]);
+    smolq__put_entries(smolq_iq4_values, l->q, 16, b->qs);
+}
+static void smolq__bits_IQ4_XS(const smolq__levels *l, smolq_block_iq4_xs *b)
+{
+    int32_t r;
+    smolq__put_f16(b->d, l->d[0]);
+    memset(b->scales_l, 0, 4);
+    memset(b->scales_h, 0, 2);
+    for (r = 0; r < 8; r++) {
+        b->scales_l[r / 2] |= (uint8_t)(((l->scale[r] + 32) & 15) << r % 2 * 4);
+        b->scales_h[r / 4] |= (uint8_t)((l->scale[r] + 32) >> 4 << r % 4 * 2);
+        smolq__put_entries(smolq_iq4_values, l->q + r * 32, 16, b->qs + r * 16);
+    }
+}
+static void smolq__bits_MXFP4(const smolq__levels *l, smolq_block_mxfp4 *b)
+{
+    uint32_t u = smolq_bits(l->d[0]);
+    b->e = (uint8_t)(u >> 23 ? (u >> 23) + 1 : u >> 22); /* smolq_e8m0_half the other way round */
+    smolq__put_entries(smolq_fp4_values, l->q, 16, b->qs);
+}
+static void smolq__bits_TQ1_0(const smolq__levels *l, smolq_block_tq1_0 *b)
+{
+    smolq__put_f16(b->d, l->d[0]);
+    smolq__put_trits(l->q, 32, 5, b->qs);
+    smolq__put_trits(l->q + 160, 16, 5, b->qs + 32);
+    smolq__put_trits(l->q + 240, 4, 4, b->qh);
+}
+static void smolq__bits_TQ2_0(const smolq__levels *l, smolq_block_tq2_0 *b)
+{
+    smolq__put_f16(b->d, l->d[0]);
+    smolq__put_pairs(l->q, 1, 0, b->qs);
+}
+
+/* ---- the table ---- */
+
+/*    NAME    block               runs  lo    hi   values             tries: from, to, how many, mirrored   scales      least  search
+ * A few tries less would do for most rows; where they end was found by the errors on gaussian rows. */
+#define SMOLQ__PACKINGS(X) \
+    X(Q4_0,   smolq_block_q4_0,    1,   -8,    7,  NULL,               6.4,   8.6,  12, 1,    0,   0,   0,   scale)  \
+    X(Q4_1,   smolq_block_q4_1,    1,    0,   15,  NULL,              12.5,  16,    15, 0,    0,   0,   0,   pair)   \
+    X(Q5_0,   smolq_block_q5_0,    1,  -16,   15,  NULL,              14.4,  16.6,  12, 1,    0,   0,   0,   scale)  \
+    X(Q5_1,   smolq_block_q5_1,    1,    0,   31,  NULL,              28.5,  32,    15, 0,    0,   0,   0,   pair)   \
+    X(Q8_0,   smolq_block_q8_0,    1, -127,  127,  NULL,             126,   127.5,   4, 0,    0,   0,   0,   scale)  \
+    X(Q2_K,   smolq_block_q2_k,   16,    0,    3,  NULL,               1.6,   3.6,  16, 0,    0,  15,  15,   pairs)  \
+    X(Q3_K,   smolq_block_q3_k,   16,   -4,    3,  NULL,               2.6,   4.6,  12, 1,  -32,  31,   0,   scales) \
+    X(Q4_K,   smolq_block_q4_k,    8,    0,   15,  NULL,              12.5,  16,    15, 0,    0,  63,  63,   pairs)  \
+    X(Q5_K,   smolq_block_q5_k,    8,    0,   31,  NULL,              28.5,  32,    15, 0,    0,  63,  63,   pairs)  \
+    X(Q6_K,   smolq_block_q6_k,   16,  -32,   31,  NULL,              30.4,  32.6,   8, 1, -128, 127,   0,   scales) \
+    X(IQ4_NL, smolq_block_iq4_nl,  1, -127,  113,  smolq_iq4_values,  95,   140,    16, 1,    0,   0,   0,   scale)  \
+    X(IQ4_XS, smolq_block_iq4_xs,  8, -127,  113,  smolq_iq4_values,  95,   140,    16, 1,  -32,  31,   0,   scales) \
+    X(MXFP4,  smolq_block_mxfp4,   1,  -12,   12,  smolq_fp4_values,  12,    12,     1, 0,    0,   0,   0,   power)  \
+    X(TQ1_0,  smolq_block_tq1_0,   1,   -1,    1,  NULL,               1,     5,    17, 0,    0,   0,   0,   scale)  \
+    X(TQ2_0,  smolq_block_tq2_0,   1,   -1,    1,  NULL,               1,     5,    17, 0,    0,   0,   0,   scale)
+
+#define SMOLQ__BITS(NAME, block, runs, lo, hi, values, first, last, tries, mirrored, scale_lo, scale_hi, least_hi, search) \
+    static void smolq__put_##NAME(const smolq__levels *l, uint8_t *bytes) { smolq__bits_##NAME(l, (block *)bytes); }
+SMOLQ__PACKINGS(SMOLQ__BITS)
+#undef SMOLQ__BITS
+
+#define SMOLQ__PACKING(NAME, block, runs, lo, hi, values, first, last, tries, mirrored, scale_lo, scale_hi, least_hi, search) \
+    { SMOLQ_TYPE_##NAME, runs, { lo, hi, values, first, last, tries, mirrored }, scale_lo, scale_hi, least_hi, smolq__search_##search, smolq__put_##NAME },
+static const smolq__packing smolq__packings[] = { SMOLQ__PACKINGS(SMOLQ__PACKING) };
+#undef SMOLQ__PACKING
+
+static const smolq__packing *smolq__packing_of(int32_t type)
+{
+    size_t i;
+    for (i = 0; i < sizeof smolq__packings / sizeof *smolq__packings; i++)
+        if (smolq__packings[i].id == type) return &smolq__packings[i];
+    return NULL;
+}
+
+/* A column that was never active in the text that importance comes from may be in another: none counts less than a ten-thousandth of the mean. */
+static void smolq__pack_block(const smolq__packing *t, int32_t n, const float *x, const float *importance, const int8_t *rung, uint8_t *block)
+{
+    smolq__weights runs[16];
+    smolq__levels l;
+    double w[256], wx[256];
+    float least;
+    double sum = 0;
+    int32_t i;
+    memset(&l, 0, sizeof l);
+    for (i = 0; importance && i < n; i++) sum += (double)importance[i];
+    least = (float)(sum / n / 10000);
+    if (!(least > 0)) importance = NULL; /* none anywhere: all the same */
+    for (i = 0; i < n; i++) {
+        w[i] = !importance ? 1 : importance[i] > least ? (double)importance[i] : (double)least;
+        wx[i] = (double)smolq_mul((float)w[i], x[i]);
+    }
+    for (i = 0; i < t->n_runs; i++) {
+        int32_t length = n / t->n_runs, at = i * length;
+        runs[i].n = length;
+        runs[i].x = x + at;
+        runs[i].w = importance ? w + at : NULL;
+        runs[i].wx = wx + at;
+        runs[i].rung = rung;
+        smolq__sum_weights(&runs[i]);
+    }
+    t->search(t, runs, &l);
+    t->bits(&l, block);
+}
+
+SMOLQ_API smolq_result smolq_pack(int32_t type, const float *values, const float *importance, void *blocks, size_t n, smolq_error *err)
+{
+    const smolq__type *t = smolq__type_of(type);
+    const smolq__packing *packing = smolq__packing_of(type);
+    const char *name = t ? t->facts.name : "";
+    uint8_t *out = (uint8_t *)blocks;
+    int8_t rung[512];
+    SMOLQ__FP_STATE saved;
+    size_t i, step;
+    if (!t) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_pack: %d is not the id of a tensor type", (int)type);
+    if (!packing && type != SMOLQ_TYPE_F32 && type != SMOLQ_TYPE_F16 && type != SMOLQ_TYPE_BF16)
+        return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "smolq_pack: smolq does not make %s tensors", name);
+    step = (size_t)t->facts.block_weights;
+    if (n % step) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_pack: %llu weights for type %s, expected a multiple of %d", (unsigned long long)n, name, (int)step);
+    if (n && (!blocks || !values)) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_pack: %s is NULL", blocks ? "values" : "blocks");
+    for (i = 0; i < n; i++) {
+        if (packing && !smolq_is_finite(values[i])) return smolq__fail(err, SMOLQ_E_NUMERIC, "smolq_pack: weight %llu is not finite", (unsigned long long)i);
+        if (importance && !(smolq_is_finite(importance[i]) && importance[i] >= 0))
+            return smolq__fail(err, SMOLQ_E_NUMERIC, "smolq_pack: the importance of weight %llu is %g, expected a finite number from 0 on", (unsigned long long)i, (double)importance[i]);
+    }
+    saved = smolq__fp_enter();
+    if (packing && packing->ladder.values) smolq__choose_rungs(&packing->ladder, rung);
+    for (i = 0; i < n; i += step, out += t->facts.block_bytes)
+        if (packing) {
+            smolq__pack_block(packing, (int32_t)step, values + i, importance ? importance + i : NULL, rung, out);
+        } else if (type == SMOLQ_TYPE_F32) {
+            uint32_t u = smolq_bits(values[i]);
+            smolq__put_u16(out, (uint16_t)u);
+            smolq__put_u16(out + 2, (uint16_t)(u >> 16));
+        } else {
+            smolq__put_u16(out, type == SMOLQ_TYPE_F16 ? smolq_f32_to_f16(values[i]) : smolq_f32_to_bf16(values[i]));
+        }
+    smolq__fp_leave(saved);
+    return SMOLQ_OK;
+}
+/* ---- end src/pack.c ---- */
 
 /* ---- begin src/gguf.c ---- */
 /* ==== gguf.c: the file format =======================================================================================
@@ -3845,6 +4611,495 @@ SMOLQ_API smolq_result smolq_gguf_read(const smolq_gguf *gguf, const smolq_tenso
     return smolq__file_read(&gguf->parts[tensor->part]->file, at, dst, bytes, err);
 }
 /* ---- end src/gguf.c ---- */
+
+/* ---- begin src/output.c ---- */
+/* ==== output.c: files that appear whole or not at all ===============================================================
+ * What is written goes to a temporary file in the folder of the target; only when all of it is on the disk does it take the target's name, in one
+ * step.  Whatever happens before, a full disk or the end of the process, the target is as it was.
+ *
+ * On Linux the temporary file has no name, where the file system knows such files: nothing is left of it when the process dies.  To take the name of
+ * an existing file it needs one for a moment, as it does elsewhere from the beginning: the target's with ".part" behind it.  A killed process
+ * may leave that, and the next one to write there makes it anew. */
+
+typedef struct smolq__output {
+    smolq__heap *heap;
+    char        *path, *part;  /* the target, the temporary name */
+    int          named;        /* the temporary file has its name */
+    int          opened;
+#ifdef _WIN32
+    WCHAR       *wide_path, *wide_part;
+    HANDLE       handle;
+#else
+    int          fd;
+#endif
+} smolq__output;
+
+static smolq_result smolq__output_names(smolq__output *out, smolq__heap *heap, const char *path, smolq_error *err)
+{
+    size_t n = strlen(path);
+    memset(out, 0, sizeof *out);
+    out->heap = heap;
+    out->path = (char *)smolq__alloc(heap, n + 1);
+    out->part = (char *)smolq__alloc(heap, n + sizeof ".part");
+    if (!out->path || !out->part) return smolq__fail_memory(heap, err, "a path");
+    memcpy(out->path, path, n);
+    memcpy(out->part, path, n);
+    memcpy(out->part + n, ".part", sizeof ".part");
+    return SMOLQ_OK;
+}
+
+#ifdef _WIN32
+
+static smolq_result smolq__output_open(smolq__output *out, smolq__heap *heap, const char *path, smolq_error *err)
+{
+    smolq_result result = smolq__output_names(out, heap, path, err);
+    if (!result) result = smolq__widen(heap, "write", out->path, &out->wide_path, err);
+    if (!result) result = smolq__widen(heap, "write", out->part, &out->wide_part, err);
+    if (result) return result;
+    if (smolq__is_folder(out->wide_path)) return smolq__fail_file(err, "write", path, "it is a directory");
+    out->handle = CreateFileW(out->wide_part, GENERIC_WRITE, 0, NULL, CREATE_ALWAYS, FILE_ATTRIBUTE_NORMAL, NULL);
+    if (out->handle == INVALID_HANDLE_VALUE) return smolq__fail_windows(err, "write", out->part);
+    out->opened = out->named = 1;
+    return SMOLQ_OK;
+}
+
+static smolq_result smolq__output_write(smolq__output *out, const void *bytes, uint64_t n, smolq_error *err)
+{
+    const uint8_t *from = (const uint8_t *)bytes;
+    while (n > 0) {
+        DWORD piece = n < (1u << 26) ? (DWORD)n : 1u << 26, done = 0;
+        if (!WriteFile(out->handle, from, piece, &done, NULL) || done == 0) return smolq__fail_windows(err, "write", out->path);
+        from += done;
+        n -= done;
+    }
+    return SMOLQ_OK;
+}
+
+static void smolq__output_discard(smolq__output *out)
+{
+    if (out->opened) CloseHandle(out->handle);
+    if (out->named) DeleteFileW(out->wide_part);
+    out->opened = out->named = 0;
+}
+
+static smolq_result smolq__output_finish(smolq__output *out, smolq_error *err)
+{
+    int flushed = FlushFileBuffers(out->handle) != 0;
+    if (flushed) {
+        CloseHandle(out->handle);
+        out->opened = 0;
+        if (MoveFileExW(out->wide_part, out->wide_path, MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH)) return SMOLQ_OK;
+    }
+    smolq__fail_windows(err, flushed ? "replace" : "write", out->path);
+    smolq__output_discard(out);
+    return SMOLQ_E_IO;
+}
+
+#else
+
+#if defined(__linux__) && (defined(O_TMPFILE) || defined(__O_TMPFILE))
+#  define SMOLQ__NAMELESS
+#  ifdef O_TMPFILE /* not shown under -std=c99, as the names below */
+#    define SMOLQ__TMPFILE O_TMPFILE
+#  else
+#    define SMOLQ__TMPFILE __O_TMPFILE
+#  endif
+#  ifndef __cplusplus
+extern int linkat(int from_folder, const char *from, int to_folder, const char *to, int flags);
+#  endif
+enum { SMOLQ__HERE = -100, SMOLQ__FOLLOW = 0x400 }; /* AT_FDCWD, AT_SYMLINK_FOLLOW */
+typedef struct { char text[40]; } smolq__fd_path;
+static const char *smolq__path_of_fd(smolq__fd_path *buf, int fd)
+{
+    snprintf(buf->text, sizeof buf->text, "/proc/self/fd/%d", fd);
+    return buf->text;
+}
+#endif
+
+/* The folder of a path, with its last slash cut off; path is changed for the while between this and putting the byte back. */
+static int smolq__open_folder(char *path, int flags)
+{
+    char *slash = strrchr(path, '/'), kept;
+    int fd;
+    if (!slash) return open(".", flags, 0666);
+    if (slash == path) return open("/", flags, 0666);
+    kept = *slash;
+    *slash = 0;
+    fd = open(path, flags, 0666);
+    *slash = kept;
+    return fd;
+}
+
+static smolq_result smolq__output_open(smolq__output *out, smolq__heap *heap, const char *path, smolq_error *err)
+{
+    struct stat facts;
+    smolq_result result = smolq__output_names(out, heap, path, err);
+    if (result) return result;
+    if (stat(path, &facts) == 0 && !S_ISREG(facts.st_mode))
+        return smolq__fail_file(err, "write", path, S_ISDIR(facts.st_mode) ? "it is a directory" : "it is not a regular file");
+#ifdef SMOLQ__NAMELESS
+    out->fd = smolq__open_folder(out->path, SMOLQ__TMPFILE | O_WRONLY);
+    if (out->fd >= 0) {
+        smolq__fd_path buf; /* naming it later goes by way of /proc */
+        if (stat(smolq__path_of_fd(&buf, out->fd), &facts) == 0) {
+            out->opened = 1;
+            return SMOLQ_OK;
+        }
+        close(out->fd);
+    }
+#endif
+    remove(out->part); /* what a killed process has left, and not what a link of that name points at */
+    out->fd = open(out->part, O_WRONLY | O_CREAT | O_EXCL, 0666);
+    if (out->fd < 0) return smolq__fail_file(err, "write", out->part, strerror(errno));
+    out->opened = out->named = 1;
+    return SMOLQ_OK;
+}
+
+static smolq_result smolq__output_write(smolq__output *out, const void *bytes, uint64_t n, smolq_error *err)
+{
+    const uint8_t *from = (const uint8_t *)bytes;
+    while (n > 0) {
+        int64_t done = (int64_t)write(out->fd, from, n < (1u << 26) ? (size_t)n : (size_t)1 << 26);
+        if (done < 0 && errno == EINTR) continue;
+        if (done <= 0) return smolq__fail_file(err, "write", out->path, done < 0 ? strerror(errno) : "the system takes no more");
+        from += done;
+        n -= (uint64_t)done;
+    }
+    return SMOLQ_OK;
+}
+
+static void smolq__output_discard(smolq__output *out)
+{
+    if (out->opened) close(out->fd);
+    if (out->named) remove(out->part);
+    out->opened = out->named = 0;
+}
+
+/* Gives the temporary file the target's name. */
+static int smolq__output_name(smolq__output *out)
+{
+#ifdef SMOLQ__NAMELESS
+    if (!out->named) {
+        smolq__fd_path buf;
+        const char *fd = smolq__path_of_fd(&buf, out->fd);
+        if (linkat(SMOLQ__HERE, fd, SMOLQ__HERE, out->path, SMOLQ__FOLLOW) == 0) return 1;
+        if (errno != EEXIST) return 0;
+        remove(out->part);
+        if (linkat(SMOLQ__HERE, fd, SMOLQ__HERE, out->part, SMOLQ__FOLLOW)) return 0;
+        out->named = 1;
+    }
+#endif
+    return rename(out->part, out->path) == 0;
+}
+
+static smolq_result smolq__output_finish(smolq__output *out, smolq_error *err)
+{
+    int folder;
+    if (fsync(out->fd) || !smolq__output_name(out)) {
+        smolq__fail_file(err, "write", out->path, strerror(errno));
+        smolq__output_discard(out);
+        return SMOLQ_E_IO;
+    }
+    out->named = 0;
+    smolq__output_discard(out);
+    folder = smolq__open_folder(out->path, O_RDONLY); /* the name is on the disk when its folder is */
+    if (folder >= 0) {
+        (void)fsync(folder);
+        close(folder);
+    }
+    return SMOLQ_OK;
+}
+
+#endif
+/* ---- end src/output.c ---- */
+
+/* ---- begin src/write.c ---- */
+/* ==== write.c: GGUF files out =======================================================================================
+ * The header of a GGUF file has everything but the data of its tensors, so it is gathered first, as the bytes that it will be: pairs and tensor
+ * records, in the order of their calls.  The first data puts it into the file, and from there on all is streamed.  The file appears under its name when it is
+ * finished (output.c). */
+
+/* A pair or a tensor's record, as it will stand in the header. */
+typedef struct smolq__record {
+    uint8_t *p;         /* [n] */
+    uint64_t n;
+    uint64_t at, bytes; /* of a tensor: its place in the data, counted from the beginning of that */
+} smolq__record;
+
+typedef struct smolq__records { smolq__record *p; uint64_t n, room; } smolq__records;
+
+struct smolq_gguf_writer {
+    smolq__heap    heap;
+    smolq__output  output;
+    smolq__records pairs, tensors;
+    uint64_t       alignment;
+    uint64_t       data_bytes;  /* of the tensors so far, with the padding between them */
+    uint64_t       n_written;   /* of these */
+    uint64_t       next;        /* the tensor that n_written lies in, or ends */
+    int            begun;       /* the header is in the file */
+};
+
+/* The n bytes of a new record, with its room in the table; NULL: no memory. */
+static uint8_t *smolq__new_record(smolq__heap *heap, smolq__records *table, uint64_t n)
+{
+    uint8_t *p;
+    if (table->n == table->room) {
+        uint64_t room = table->room ? table->room * 2 : 64;
+        smolq__record *bigger = (smolq__record *)smolq__alloc(heap, room * sizeof *bigger);
+        if (!bigger) return NULL;
+        if (table->n) memcpy(bigger, table->p, (size_t)table->n * sizeof *bigger);
+        smolq__free(heap, table->p);
+        table->p = bigger;
+        table->room = room;
+    }
+    p = (uint8_t *)smolq__alloc_raw(heap, n);
+    if (!p) return NULL;
+    table->p[table->n].p = p;
+    table->p[table->n].n = n;
+    return p;
+}
+
+/* The record that begins with this name. */
+static smolq__record *smolq__find_record(const smolq__records *table, const char *name, uint64_t n)
+{
+    uint64_t i;
+    for (i = 0; i < table->n; i++)
+        if (smolq_u64_at(table->p[i].p) == n && memcmp(table->p[i].p + 8, name, (size_t)n) == 0) return &table->p[i];
+    return NULL;
+}
+
+static uint8_t *smolq__put_u32(uint8_t *p, uint32_t u)
+{
+    int i;
+    for (i = 0; i < 4; i++) p[i] = (uint8_t)(u >> i * 8);
+    return p + 4;
+}
+static uint8_t *smolq__put_u64(uint8_t *p, uint64_t u) { return smolq__put_u32(smolq__put_u32(p, (uint32_t)u), (uint32_t)(u >> 32)); }
+static uint8_t *smolq__put_bytes(uint8_t *p, const void *bytes, uint64_t n)
+{
+    if (n) memcpy(p, bytes, (size_t)n);
+    return p + n;
+}
+
+SMOLQ_API smolq_result smolq_gguf_create(const char *path, const smolq_allocator *allocator, smolq_gguf_writer **writer, smolq_error *err)
+{
+    smolq__heap heap;
+    smolq_gguf_writer *w;
+    smolq_result result;
+    if (!path || !writer) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_gguf_create: %s is NULL", path ? "writer" : "path");
+    smolq__heap_init(&heap, allocator, 0);
+    w = (smolq_gguf_writer *)smolq__alloc(&heap, sizeof *w);
+    if (!w) return smolq__fail_memory(&heap, err, "a writer");
+    w->heap = heap;
+    w->alignment = 32;
+    result = smolq__output_open(&w->output, &w->heap, path, err);
+    if (result) smolq_gguf_discard(w);
+    else *writer = w;
+    return result;
+}
+
+SMOLQ_API void smolq_gguf_discard(smolq_gguf_writer *writer)
+{
+    if (!writer) return;
+    smolq__output_discard(&writer->output);
+    smolq__heap_close(&writer->heap);
+}
+
+/* ---- pairs ---- */
+
+/* The bytes that a value takes after its type, or UINT64_MAX with *err set. */
+static uint64_t smolq__value_bytes(const smolq_value *v, const char *key, smolq_error *err)
+{
+    smolq__quoted quoted;
+    const char *name = smolq__quote(&quoted, key, strlen(key)), *why = NULL;
+    uint64_t bytes = 0;
+    int64_t largest;
+    switch (v->type) {
+    case SMOLQ_GGUF_U8: case SMOLQ_GGUF_U16: case SMOLQ_GGUF_U32: case SMOLQ_GGUF_I8: case SMOLQ_GGUF_I16: case SMOLQ_GGUF_I32: case SMOLQ_GGUF_BOOL:
+        bytes = smolq__gguf_types[v->type].bytes;
+        largest = v->type == SMOLQ_GGUF_BOOL ? 1 : (int64_t)(((uint64_t)1 << bytes * 8) - 1);
+        if (v->type == SMOLQ_GGUF_I8 || v->type == SMOLQ_GGUF_I16 || v->type == SMOLQ_GGUF_I32) {
+            largest >>= 1;
+            if (v->i < -largest - 1 || v->i > largest) why = "its value is beyond its type";
+        } else if (v->i < 0 || v->i > largest) why = "its value is beyond its type";
+        break;
+    case SMOLQ_GGUF_F32: case SMOLQ_GGUF_F64: case SMOLQ_GGUF_U64: case SMOLQ_GGUF_I64:
+        bytes = smolq__gguf_types[v->type].bytes;
+        break;
+    case SMOLQ_GGUF_STRING:
+        bytes = 8 + (uint64_t)v->bytes;
+        if (v->bytes && !v->text) why = "its text is NULL";
+        break;
+    case SMOLQ_GGUF_ARRAY: {
+        smolq__cursor c = smolq__cursor_over(v->data, 0, v->data_bytes);
+        uint64_t size = v->element_type >= 0 && v->element_type < SMOLQ_GGUF_TYPE_COUNT ? smolq__gguf_types[v->element_type].bytes : UINT64_MAX;
+        if (size == UINT64_MAX || (v->data_bytes && !v->data) || v->n > v->data_bytes / (size ? size : 1) || !smolq__take_elements(&c, v) || c.at != v->data_bytes)
+            why = "its bytes are not those of its elements";
+        bytes = 12 + v->data_bytes;
+        break;
+    }
+    default: why = "its type is unknown";
+    }
+    if (!why) return bytes;
+    smolq__fail(err, SMOLQ_E_ARGUMENT, "key '%s': %s", name, why);
+    return UINT64_MAX;
+}
+
+static void smolq__put_value(uint8_t *p, const smolq_value *v)
+{
+    uint64_t u = 0;
+    float f = (float)v->f;
+    switch (v->type) {
+    case SMOLQ_GGUF_STRING: smolq__put_bytes(smolq__put_u64(p, v->bytes), v->text, v->bytes); return;
+    case SMOLQ_GGUF_ARRAY:  smolq__put_bytes(smolq__put_u64(smolq__put_u32(p, (uint32_t)v->element_type), v->n), v->data, v->data_bytes); return;
+    case SMOLQ_GGUF_F32:    smolq__put_u32(p, smolq_bits(f)); return;
+    case SMOLQ_GGUF_F64:    memcpy(&u, &v->f, 8); break;
+    case SMOLQ_GGUF_U64:    u = v->u; break;
+    default:                u = (uint64_t)v->i;
+    }
+    {
+        uint32_t i, n = smolq__gguf_types[v->type].bytes;
+        for (i = 0; i < n; i++) p[i] = (uint8_t)(u >> i * 8);
+    }
+}
+
+SMOLQ_API smolq_result smolq_gguf_put(smolq_gguf_writer *w, const char *key, const smolq_value *value, smolq_error *err)
+{
+    smolq__quoted quoted;
+    smolq__record *old;
+    uint64_t n = strlen(key), bytes = smolq__value_bytes(value, key, err);
+    int is_alignment = strcmp(key, "general.alignment") == 0;
+    uint8_t *p;
+    if (bytes == UINT64_MAX) return SMOLQ_E_ARGUMENT;
+    if (w->begun) return smolq__fail(err, SMOLQ_E_ARGUMENT, "key '%s' comes after the data of tensors", smolq__quote(&quoted, key, (size_t)n));
+    if (n == 0 || n > SMOLQ__MAX_KEY) return smolq__fail(err, SMOLQ_E_ARGUMENT, "a key of %llu bytes, expected 1 to %d", (unsigned long long)n, SMOLQ__MAX_KEY);
+    if (is_alignment && w->tensors.n) return smolq__fail(err, SMOLQ_E_ARGUMENT, "general.alignment comes after a tensor");
+    if (is_alignment && (value->type != SMOLQ_GGUF_U32 || value->i < 8 || value->i > SMOLQ__MAX_ALIGNMENT || (value->i & (value->i - 1))))
+        return smolq__fail(err, SMOLQ_E_ARGUMENT, "general.alignment is a u32, a power of two from 8 to %d", SMOLQ__MAX_ALIGNMENT);
+    p = smolq__new_record(&w->heap, &w->pairs, 8 + n + 4 + bytes);
+    if (!p) return smolq__fail_memory(&w->heap, err, "the metadata");
+    smolq__put_value(smolq__put_u32(smolq__put_bytes(smolq__put_u64(p, n), key, n), (uint32_t)value->type), value);
+    if (is_alignment) w->alignment = (uint64_t)value->i;
+    old = smolq__find_record(&w->pairs, key, n);
+    if (old) {
+        smolq__free(&w->heap, old->p);
+        *old = w->pairs.p[w->pairs.n];
+    } else {
+        w->pairs.n++;
+    }
+    return SMOLQ_OK;
+}
+
+/* ---- tensors ---- */
+
+SMOLQ_API smolq_result smolq_gguf_add(smolq_gguf_writer *w, const smolq_tensor_info *tensor, smolq_error *err)
+{
+    smolq__quoted quoted;
+    const char *name = smolq__quote(&quoted, tensor->name, tensor->name_bytes);
+    const smolq_type_facts *facts = smolq_type_info(tensor->type);
+    uint64_t n = 1, bytes, at, end;
+    int32_t i;
+    uint8_t *p;
+    if (w->begun) return smolq__fail(err, SMOLQ_E_ARGUMENT, "tensor '%s' comes after the data of tensors", name);
+    if (tensor->name_bytes == 0 || tensor->name_bytes > SMOLQ__MAX_NAME)
+        return smolq__fail(err, SMOLQ_E_ARGUMENT, "tensor '%s' has a name of %llu bytes, expected 1 to %d", name, (unsigned long long)tensor->name_bytes, SMOLQ__MAX_NAME);
+    if (!facts) return smolq__fail(err, SMOLQ_E_ARGUMENT, "tensor '%s' is of the unknown type %d", name, (int)tensor->type);
+    if (tensor->n_dims < 1 || tensor->n_dims > 4) return smolq__fail(err, SMOLQ_E_ARGUMENT, "tensor '%s' has %d dimensions, expected 1 to 4", name, (int)tensor->n_dims);
+    for (i = 0; i < tensor->n_dims; i++)
+        if (!smolq__mul(n, tensor->ne[i], &n)) return smolq__fail(err, SMOLQ_E_ARGUMENT, "tensor '%s' has more than 2^64 elements", name);
+    if (tensor->ne[0] % (uint64_t)facts->block_weights)
+        return smolq__fail(err, SMOLQ_E_ARGUMENT, "tensor '%s' has rows of %llu, type %s needs a multiple of %d", name, (unsigned long long)tensor->ne[0], facts->name,
+                           (int)facts->block_weights);
+    if (!smolq__mul(n / (uint64_t)facts->block_weights, (uint64_t)facts->block_bytes, &bytes))
+        return smolq__fail(err, SMOLQ_E_ARGUMENT, "tensor '%s' has more than 2^64 bytes", name);
+    if (!smolq__align_up(w->data_bytes, w->alignment, &at) || !smolq__add(at, bytes, &end))
+        return smolq__fail(err, SMOLQ_E_ARGUMENT, "tensor '%s' ends beyond 2^64 bytes", name);
+    if (smolq__find_record(&w->tensors, tensor->name, tensor->name_bytes)) return smolq__fail(err, SMOLQ_E_ARGUMENT, "tensor '%s' is there already", name);
+    p = smolq__new_record(&w->heap, &w->tensors, 8 + (uint64_t)tensor->name_bytes + 4 + 8 * (uint64_t)tensor->n_dims + 4 + 8);
+    if (!p) return smolq__fail_memory(&w->heap, err, "the tensor records");
+    p = smolq__put_u32(smolq__put_bytes(smolq__put_u64(p, tensor->name_bytes), tensor->name, tensor->name_bytes), (uint32_t)tensor->n_dims);
+    for (i = 0; i < tensor->n_dims; i++) p = smolq__put_u64(p, tensor->ne[i]);
+    smolq__put_u64(smolq__put_u32(p, (uint32_t)tensor->type), at);
+    w->tensors.p[w->tensors.n].at = at;
+    w->tensors.p[w->tensors.n].bytes = bytes;
+    w->tensors.n++;
+    w->data_bytes = end;
+    return SMOLQ_OK;
+}
+
+static smolq_result smolq__write_padding(smolq_gguf_writer *w, uint64_t n, smolq_error *err)
+{
+    static const uint8_t zeros[4096] = { 0 };
+    smolq_result result = SMOLQ_OK;
+    while (n > 0 && !result) {
+        uint64_t piece = n < sizeof zeros ? n : sizeof zeros;
+        result = smolq__output_write(&w->output, zeros, piece, err);
+        n -= piece;
+    }
+    return result;
+}
+
+static smolq_result smolq__write_header(smolq_gguf_writer *w, smolq_error *err)
+{
+    const smolq__records *tables[2] = { &w->pairs, &w->tensors };
+    uint64_t total = 24, padded, i;
+    uint8_t *header, *p;
+    smolq_result result;
+    int t;
+    for (t = 0; t < 2; t++)
+        for (i = 0; i < tables[t]->n; i++) total += tables[t]->p[i].n;
+    if (!smolq__align_up(total, w->alignment, &padded)) return smolq__fail(err, SMOLQ_E_ARGUMENT, "a header of 2^64 bytes");
+    header = (uint8_t *)smolq__alloc(&w->heap, padded);
+    if (!header) return smolq__fail_memory(&w->heap, err, "the header");
+    p = smolq__put_u64(smolq__put_u64(smolq__put_u32(smolq__put_bytes(header, "GGUF", 4), 3), w->tensors.n), w->pairs.n);
+    for (t = 0; t < 2; t++)
+        for (i = 0; i < tables[t]->n; i++) p = smolq__put_bytes(p, tables[t]->p[i].p, tables[t]->p[i].n);
+    result = smolq__output_write(&w->output, header, padded, err);
+    smolq__free(&w->heap, header);
+    w->begun = 1;
+    return result;
+}
+
+SMOLQ_API smolq_result smolq_gguf_write(smolq_gguf_writer *w, const void *data, uint64_t bytes, smolq_error *err)
+{
+    const uint8_t *from = (const uint8_t *)data;
+    smolq_result result = w->begun ? SMOLQ_OK : smolq__write_header(w, err);
+    while (!result && bytes > 0) {
+        const smolq__record *t = &w->tensors.p[w->next];
+        uint64_t piece;
+        if (w->next == w->tensors.n) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_gguf_write: %llu bytes beyond the last tensor", (unsigned long long)bytes);
+        if (w->n_written < t->at) {
+            result = smolq__write_padding(w, t->at - w->n_written, err);
+            w->n_written = t->at;
+            continue;
+        }
+        piece = t->at + t->bytes - w->n_written;
+        if (piece > bytes) piece = bytes;
+        result = smolq__output_write(&w->output, from, piece, err);
+        w->n_written += piece;
+        from += piece;
+        bytes -= piece;
+        if (w->n_written == t->at + t->bytes) w->next++;
+    }
+    return result;
+}
+
+SMOLQ_API smolq_result smolq_gguf_finish(smolq_gguf_writer *w, smolq_error *err)
+{
+    smolq_result result = w->begun ? SMOLQ_OK : smolq__write_header(w, err);
+    while (w->next < w->tensors.n && w->tensors.p[w->next].bytes == 0) w->next++;
+    if (!result && w->next < w->tensors.n) {
+        const smolq__record *t = &w->tensors.p[w->next];
+        smolq__quoted quoted;
+        result = smolq__fail(err, SMOLQ_E_ARGUMENT, "tensor '%s' has got %llu of its %llu bytes", smolq__quote(&quoted, (const char *)t->p + 8, (size_t)smolq_u64_at(t->p)),
+                             (unsigned long long)(w->n_written > t->at ? w->n_written - t->at : 0), (unsigned long long)t->bytes);
+    }
+    if (!result) result = smolq__write_padding(w, (w->alignment - w->data_bytes % w->alignment) % w->alignment, err); /* as the common tools do */
+    if (!result) result = smolq__output_finish(&w->output, err);
+    smolq_gguf_discard(w);
+    return result;
+}
+/* ---- end src/write.c ---- */
 
 /* ---- begin src/unicode.c ---- */
 /* ==== unicode.c: what kind of character a code point is ==============================================================

@@ -40,7 +40,7 @@
  *     EVALUATION               prefill, decode, batches, time slices
  *     SAMPLING                 logits to a token
  *     GGUF                     any GGUF file, a model or not
- *     TENSOR TYPES             unpack blocks
+ *     TENSOR TYPES             unpack blocks, pack them
  *
  * RULES THAT HOLD EVERYWHERE
  *     - A function that can fail returns a smolq_result: SMOLQ_OK is 0, an error is negative.  Its last argument takes
@@ -153,8 +153,15 @@
 #  define smolq_gguf_tensor       SMOLQ__NAME(smolq_gguf_tensor)
 #  define smolq_gguf_find_tensor  SMOLQ__NAME(smolq_gguf_find_tensor)
 #  define smolq_gguf_read         SMOLQ__NAME(smolq_gguf_read)
+#  define smolq_gguf_create       SMOLQ__NAME(smolq_gguf_create)
+#  define smolq_gguf_put          SMOLQ__NAME(smolq_gguf_put)
+#  define smolq_gguf_add          SMOLQ__NAME(smolq_gguf_add)
+#  define smolq_gguf_write        SMOLQ__NAME(smolq_gguf_write)
+#  define smolq_gguf_finish       SMOLQ__NAME(smolq_gguf_finish)
+#  define smolq_gguf_discard      SMOLQ__NAME(smolq_gguf_discard)
 #  define smolq_type_info         SMOLQ__NAME(smolq_type_info)
 #  define smolq_unpack            SMOLQ__NAME(smolq_unpack)
+#  define smolq_pack              SMOLQ__NAME(smolq_pack)
 #endif
 
 #ifdef __cplusplus
@@ -628,6 +635,26 @@ SMOLQ_API smolq_result smolq_gguf_tensor(const smolq_gguf *gguf, uint64_t index,
 SMOLQ_API smolq_result smolq_gguf_find_tensor(const smolq_gguf *gguf, const char *name, smolq_tensor_info *tensor, smolq_error *err);
 SMOLQ_API smolq_result smolq_gguf_read(const smolq_gguf *gguf, const smolq_tensor_info *tensor, uint64_t offset, void *dst, size_t bytes, smolq_error *err);
 
+/* A GGUF file is written in one go: pairs, then the tensors that there will be, then their data, in the same order.  The file appears under its
+ * name when it is finished, complete; until then, and on every failure, what was there before stays whole.  Memory: the header's size.
+ * On an error of create nothing is open; after any other error only finish or discard make sense.  A writer belongs to one thread at a time. */
+typedef struct smolq_gguf_writer smolq_gguf_writer;
+SMOLQ_API smolq_result smolq_gguf_create(const char *path, const smolq_allocator *allocator, smolq_gguf_writer **writer, smolq_error *err); /* allocator NULL: malloc */
+
+/* Adds a pair, or changes it where it stands.  key: NUL-terminated; value: as smolq_gguf_pair gives it; else type and i, u (u64), f, text and bytes, or of an array
+ * element_type, n, data and data_bytes.  Everything is copied.  general.alignment is obeyed and comes before all tensors. */
+SMOLQ_API smolq_result smolq_gguf_put(smolq_gguf_writer *writer, const char *key, const smolq_value *value, smolq_error *err);
+
+/* Adds a tensor by its name, type, n_dims and ne. */
+SMOLQ_API smolq_result smolq_gguf_add(smolq_gguf_writer *writer, const smolq_tensor_info *tensor, smolq_error *err);
+
+/* The next bytes of the tensors' data, in pieces of any size; padding comes by itself. */
+SMOLQ_API smolq_result smolq_gguf_write(smolq_gguf_writer *writer, const void *data, uint64_t bytes, smolq_error *err);
+
+/* Both close the writer in any case. */
+SMOLQ_API smolq_result smolq_gguf_finish(smolq_gguf_writer *writer, smolq_error *err);
+SMOLQ_API void         smolq_gguf_discard(smolq_gguf_writer *writer); /* NULL is fine */
+
 /* ==== TENSOR TYPES ================================================================================================== */
 
 /*    id  NAME     name       weights  group  block struct (its sizeof is the byte size; see the contract, formats.h)
@@ -678,6 +705,12 @@ SMOLQ_API const smolq_type_facts *smolq_type_info(int32_t type);
 
 /* Unpacks n weights (a multiple of block_weights) from blocks to f32. */
 SMOLQ_API smolq_result smolq_unpack(int32_t type, const void *blocks, float *values, size_t n, smolq_error *err);
+
+/* Packs n weights of one row (a multiple of block_weights) into n / block_weights blocks: a search for the least squared error.
+ *     importance   [n] or NULL: what the square of an error at each weight counts, 0 or more; the mean squared activation of its column, for example
+ * The same blocks on every machine; any number of threads may pack at once.  SMOLQ_E_UNSUPPORTED for the types with codebooks (IQ1, IQ2, IQ3), NVFP4, Q1_0
+ * and Q2_0; SMOLQ_E_NUMERIC for a weight that is not finite.  blocks then keep what they held. */
+SMOLQ_API smolq_result smolq_pack(int32_t type, const float *values, const float *importance, void *blocks, size_t n, smolq_error *err);
 
 #ifdef __cplusplus
 }

@@ -63,26 +63,36 @@ static smolq_result smolq__fail_windows(smolq_error *err, const char *verb, cons
     return smolq__fail_file(err, verb, path, smolq__quote(&quoted, text, n));
 }
 
+/* The path as Windows takes it, on the heap. */
+static smolq_result smolq__widen(smolq__heap *heap, const char *verb, const char *path, WCHAR **wide, smolq_error *err)
+{
+    int n = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, NULL, 0);
+    if (n <= 0) return smolq__fail_file(err, verb, path, "the path is not UTF-8");
+    *wide = (WCHAR *)smolq__alloc(heap, (uint64_t)n * sizeof **wide);
+    if (!*wide) return smolq__fail_memory(heap, err, "a path");
+    MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, *wide, n);
+    return SMOLQ_OK;
+}
+
+static int smolq__is_folder(const WCHAR *wide)
+{
+    DWORD attributes = GetFileAttributesW(wide);
+    return attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY);
+}
+
 /* Opens the file for reading; *handle is set on success. */
 static smolq_result smolq__open_wide(smolq__heap *heap, const char *path, HANDLE *handle, smolq_error *err)
 {
-    int n = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, NULL, 0);
-    DWORD attributes;
     WCHAR *wide;
-    if (n <= 0) return smolq__fail_file(err, "open", path, "the path is not UTF-8");
-    wide = (WCHAR *)smolq__alloc(heap, (uint64_t)n * sizeof *wide);
-    if (!wide) return smolq__fail_memory(heap, err, "a path");
-    MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, wide, n);
-    attributes = GetFileAttributesW(wide);
+    smolq_result result = smolq__widen(heap, "open", path, &wide, err);
+    if (result) return result;
     *handle = CreateFileW(wide, GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_DELETE, NULL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, NULL);
-    if (*handle != INVALID_HANDLE_VALUE) {
-        smolq__free(heap, wide);
-        return SMOLQ_OK;
+    if (*handle == INVALID_HANDLE_VALUE) {
+        result = smolq__fail_windows(err, "open", path);
+        if (smolq__is_folder(wide)) smolq__fail_file(err, "open", path, "it is a directory");
     }
-    if (attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY)) smolq__fail_file(err, "open", path, "it is a directory");
-    else smolq__fail_windows(err, "open", path);
     smolq__free(heap, wide);
-    return SMOLQ_E_IO;
+    return result;
 }
 
 static void smolq__file_close(smolq__file *file)

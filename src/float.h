@@ -140,6 +140,14 @@ SMOLQ_INLINE uint16_t smolq_f32_to_f16(float x)
 /* bfloat16 is the upper half of a float. */
 SMOLQ_INLINE float smolq_bf16_to_f32(uint16_t h) { return smolq_from_bits((uint32_t)h << 16); }
 
+/* Ties to even; NaN stays NaN. */
+SMOLQ_INLINE uint16_t smolq_f32_to_bf16(float x)
+{
+    uint32_t u = smolq_bits(x);
+    if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(u >> 16 | 0x40u);
+    return (uint16_t)((u + 0x7fffu + (u >> 16 & 1u)) >> 16);
+}
+
 /* Half of an OCP MX scale e8m0: 2^(e-128), half because MXFP4 weights are doubled.  e 0 and 1 give subnormals; e 255 is NaN by the standard
  * and 2^127 here, as in ggml. */
 SMOLQ_INLINE float smolq_e8m0_half(uint8_t e) { return smolq_from_bits(e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23); }

@@ -2,8 +2,8 @@
  *
  *     portable MODEL...
  *
- * For each model it prints the hash of all logits of a short prompt and four greedy tokens, whether the self-test found the canonical arithmetic,
- * and the path.  These lines are the same everywhere.  A vocabulary gives the prompt, a model without one gets small ids.
+ * For each model it prints a hash (of all logits of a short prompt and four greedy tokens, and of blocks packed from some of them), whether the
+ * self-test found the canonical arithmetic, and the path.  These lines are the same everywhere.  A vocabulary gives the prompt, a model without one gets small ids.
  *
  * With -DLINKED the implementation is another object's, and -DMAIN=name gives main another name, for two of them in one program.  With -DCOMPANION
  * (or -DCOMPANION_LINKED) the backend of tests/companion.c computes too: it must give the same bits, and be refused under the number of another release.
@@ -42,6 +42,23 @@ static uint64_t hash_of_floats(uint64_t hash, const float *x, size_t n)
     return hash;
 }
 
+/* The first 256 values in all types that smolq packs, with importance and without. */
+static uint64_t hash_of_blocks(uint64_t hash, const float *x)
+{
+    unsigned char blocks[1024];
+    float importance[256];
+    int32_t type;
+    size_t i, with;
+    for (i = 0; i < 256; i++) importance[i] = 1 + (float)(i * 37 % 101);
+    for (type = 0; type < SMOLQ_TYPE_COUNT; type++)
+        for (with = 0; with < 2; with++) {
+            memset(blocks, 0, sizeof blocks);
+            if (smolq_pack(type, x, with ? importance : NULL, blocks, 256, NULL)) continue;
+            for (i = 0; i < sizeof blocks; i++) hash = (hash ^ blocks[i]) * 0x100000001b3u;
+        }
+    return hash;
+}
+
 /* The hash, or 0 with the reason in err. */
 static uint64_t run_model(const char *path, const smolq_backend *backend, int *exact, smolq_error *err)
 {
@@ -75,6 +92,7 @@ static uint64_t run_model(const char *path, const smolq_backend *backend, int *e
             item.logits = logits;
             if (smolq_eval(&item, 1, NULL, err)) break;
             hash = hash_of_floats(hash, logits, n * (size_t)n_vocab);
+            if (round == 0) hash = hash_of_blocks(hash, logits);
             if (smolq_sample(NULL, logits + (n - 1) * (size_t)n_vocab, n_vocab, &ids[0], err)) break;
             n = 1;
             good = round == 4;

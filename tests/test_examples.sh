@@ -36,6 +36,7 @@ for source in examples/*.c; do
     name=$(basename "$source" .c)
     line=$(sed -n 's/^ \* *\(cc .*\)$/\1/p' "$source" | head -n 1)
     case $name in
+        quantize) stated="cc -O2 -I. $source -o build/$name -lm -lpthread";;
         hello|inspect|tokenize) stated="cc -O2 -I. $source -o build/$name -lm";;
         *) stated="cc -O2 -I. -DSMOLQ_WITH_CPU $source smolq_cpu.c -o build/$name -lm -lpthread";;
     esac
@@ -137,6 +138,41 @@ check "-o and standard output agree" "" "$(cmp "$scratch/logits" "$scratch/logit
 refuses "a token outside the vocabulary" "4096" build/logits -m $model --tokens "4096" --hash
 refuses "no tokens" "expected" build/logits -m $model --tokens "" --hash
 
+# ---- quantize ----
+
+census() { build/inspect "$1" | awk '/bits\/weight/ { on = 1; next } NF == 0 { on = 0 } on { printf "%s %s, ", $2, $1 }'; }
+quantize() { build/quantize "$@" >"$scratch/said" 2>&1 || cat "$scratch/said"; }
+check "COPY changes no byte" "" "$(quantize $model "$scratch/copy.gguf" copy; cmp $model "$scratch/copy.gguf" 2>&1)"
+quantize $model "$scratch/q.gguf" COPY --tensor 'blk.7.ffn_d*=Q8_0' --tensor 'blk.7.*=f16' --tensor nothing.like.it=F16 --tensor blk.7.ffn_d=Q5_K
+check "--tensor rules change the matrices that they name" "43 q4_k, 7 q6_k, 6 f16, 1 q8_0, 17 f32, " "$(census "$scratch/q.gguf")"
+check "what is quantized stays so" "" "$(quantize $model "$scratch/q.gguf" q8_0; build/inspect "$scratch/q.gguf" | grep q8_0)"
+check "--requantize" "57 q8_0, 17 f32, " "$(quantize --requantize $model "$scratch/q.gguf" q8_0 -t 1; census "$scratch/q.gguf")"
+check "any number of threads writes the same bytes" "" "$(quantize $model "$scratch/q3.gguf" Q8_0 --requantize -t 3; cmp "$scratch/q.gguf" "$scratch/q3.gguf" 2>&1)"
+check "OUT may be IN" "48 q4_k, 9 q6_k, 17 f32, " "$(quantize "$scratch/q3.gguf" "$scratch/q3.gguf" q4_k_m --requantize; census "$scratch/q3.gguf")"
+check "a file that was quantized runs" 1 "$(build/logits -m "$scratch/q3.gguf" --tokens "1 2 3" --hash | grep -c -E '^[0-9a-f]{16}$')"
+check "--keep-output" "57 q4_k, 17 f32, " "$(quantize "$scratch/q.gguf" "$scratch/q3.gguf" Q4_K_S --requantize --keep-output q4_k --tensor ffn_down=q4_k --tensor attn_v=q4_k; census "$scratch/q3.gguf")"
+check "--dry-run writes nothing" "no 74" "$(build/quantize $model "$scratch/none.gguf" Q5_K_M --requantize --dry-run >"$scratch/said"; [ -e "$scratch/none.gguf" ] || printf 'no '; grep -c -e '->' "$scratch/said")"
+check "general.file_type says the mix" 1 "$(build/inspect "$scratch/q.gguf" | grep -c 'general.file_type = 7$')"
+imatrix() { build/imatrix -m $model -f README.md -c 128 "$@" >"$scratch/said" 2>&1 || cat "$scratch/said"; }
+imatrix -o "$scratch/i.gguf" --chunks 6
+check "imatrix hears every matrix of every layer" 56 "$(grep -o '^[0-9]*' "$scratch/said")"
+imatrix -o "$scratch/i4.gguf" --chunks 4 --save 2
+check "--resume ends as a run that was never interrupted" "" "$(imatrix -o "$scratch/i4.gguf" --chunks 6 --resume; cmp "$scratch/i.gguf" "$scratch/i4.gguf" 2>&1)"
+check "each row is heard once" "768" "$(build/inspect "$scratch/i.gguf" --tensor blk.7.ffn_down.weight.counts --dump - | od -An -tf4 | tr -d ' ')"
+check "importance is taken" "57 q8_0, 17 f32,  differs" "$(quantize $model "$scratch/qi.gguf" Q8_0 --requantize --imatrix "$scratch/i.gguf" | grep -v 'not in'; census "$scratch/qi.gguf"; cmp -s "$scratch/q.gguf" "$scratch/qi.gguf" || echo ' differs')"
+refuses "imatrix: chunks of another length" "chunks of 128" build/imatrix -m $model -f README.md -c 64 -o "$scratch/i4.gguf" --resume
+refuses "imatrix: another text" "not made of" build/imatrix -m $model -f CHANGELOG.md -c 128 -o "$scratch/i4.gguf" --resume
+refuses "imatrix: a short text" "at least one chunk" build/imatrix -m $model -f "$scratch/junk" -o "$scratch/i5.gguf"
+refuses "imatrix: a missing file" "/no/such/file" build/imatrix -m /no/such/file -f README.md -o "$scratch/i5.gguf"
+refuses "quantize: a missing file" "/no/such/file" build/quantize /no/such/file "$scratch/none.gguf" Q8_0
+refuses "quantize: a type that is none" "Q9_K" build/quantize $model "$scratch/none.gguf" Q9_K
+refuses "quantize: a type that it can't make" "iq2_xs" build/quantize $model "$scratch/none.gguf" IQ2_XS
+refuses "quantize: a rule that is none" "PATTERN=TYPE" build/quantize $model "$scratch/none.gguf" COPY --tensor q8_0
+refuses "quantize: a folder as OUT" "directory" build/quantize $model "$scratch" COPY
+refuses "quantize: no TYPE" "expected IN OUT TYPE" build/quantize $model "$scratch/none.gguf"
+refuses "quantize: importance that is no GGUF" GGUF build/quantize $model "$scratch/none.gguf" COPY --imatrix README.md
+check "nothing is left of what failed" "" "$(ls "$scratch" | grep -E 'none|part')"
+
 # ---- inspect ----
 
 tensor=blk.0.attn_q.weight
@@ -207,5 +243,10 @@ check "every byte is predicted, after BOS" 86 "$(sed -n 's/^bits per byte .* ove
 check "a simple story is no surprise" yes "$(awk '/^bits per byte/ && $4 > 0.3 && $4 < 1.6 { print "yes" }' "$scratch/out")"
 check "no progress bar but on a terminal" "" "$(cat "$scratch/err")"
 : >"$scratch/empty"
+build/perplexity -m $model -f "$scratch/text" --kl $model >"$scratch/kl"
+check "no distance from itself" "1.00000 0.000000 0.000000 100.000" "$(awk '/^reference/ { printf "%s ", $NF } /^KL/ { printf "%s %s ", $2, $4 } /^same top/ { print $3 }' "$scratch/kl")"
+check "and the same perplexity" "$(head -n 1 "$scratch/out")" "$(head -n 1 "$scratch/kl")"
+build/perplexity -m "$scratch/q3.gguf" -f "$scratch/text" --kl $model >"$scratch/kl"
+check "some distance from another" yes "$(awk '/^KL/ { print ($2 > 0.0001 && $2 < 0.2 && $4 >= $2 ? "yes" : "no") }' "$scratch/kl")"
 refuses "an empty text" "too short" build/perplexity -m $model -f "$scratch/empty"
 exit $failed

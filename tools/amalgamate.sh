@@ -19,7 +19,10 @@ parts='A     api.h       the API and manual
        C     base.c      errors, memory, checked arithmetic, look-ups
        C     file.c      mapping, memory, the callers IO
        C     quant.c     tensor types for the caller
+       C     pack.c      floats to blocks
        C     gguf.c      the file format
+       C     output.c    files that appear whole or not at all
+       C     write.c     GGUF files out
        C     unicode.c   character classes
        C     pretok.c    pre-tokenizers
        C     tokenizer.c text to tokens and back
