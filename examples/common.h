@@ -56,7 +56,7 @@ static inline int finish(void)
     return 0;
 }
 
-/* ---- options: a table, one row each, ended by a row without a name ---- */
+/* ---- options: a table, one row each, ended by a row without a name; after -- there are only operands ---- */
 
 typedef struct option {
     const char *name;  /* "-n" or "--json"; a name without a dash is an operand */
@@ -105,15 +105,19 @@ static inline void set_option(const option *o, const char *text)
 static inline void parse_options(int argc, char **argv, const char *about, const option *options)
 {
     const option *o;
-    int i;
+    int i, only_operands = 0;
     program = argv[0];
-    for (i = 1; i < argc; i++) {
+    for (i = 1; i < argc && strcmp(argv[i], "--"); i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) print_help(about, options);
     }
     for (i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--") == 0 && !only_operands) {
+            only_operands = 1;
+            continue;
+        }
         for (o = options; o->name; o++) {
-            int is_operand = *o->name != '-' && *argv[i] != '-' && !*(const char **)o->out;
-            if (is_operand || strcmp(o->name, argv[i]) == 0) break;
+            int is_operand = *o->name != '-' && (*argv[i] != '-' || only_operands) && !*(const char **)o->out;
+            if (is_operand || (!only_operands && strcmp(o->name, argv[i]) == 0)) break;
         }
         if (!o->name) die(*argv[i] == '-' ? "unknown option %s; --help lists them" : "what is %s? --help lists what is understood", argv[i]);
         if (o->kind == 'b') *(int *)o->out = 1;

@@ -37,7 +37,7 @@ for source in examples/*.c; do
     line=$(sed -n 's/^ \* *\(cc .*\)$/\1/p' "$source" | head -n 1)
     case $name in
         quantize) stated="cc -O2 -I. $source -o build/$name -lm -lpthread";;
-        hello|inspect|tokenize) stated="cc -O2 -I. $source -o build/$name -lm";;
+        hello|inspect|tokenize|gguf) stated="cc -O2 -I. $source -o build/$name -lm";;
         *) stated="cc -O2 -I. -DSMOLQ_WITH_CPU $source smolq_cpu.c -o build/$name -lm -lpthread";;
     esac
     check "$name states its compile line" "$stated" "$line"
@@ -172,6 +172,31 @@ refuses "quantize: a folder as OUT" "directory" build/quantize $model "$scratch"
 refuses "quantize: no TYPE" "expected IN OUT TYPE" build/quantize $model "$scratch/none.gguf"
 refuses "quantize: importance that is no GGUF" GGUF build/quantize $model "$scratch/none.gguf" COPY --imatrix README.md
 check "nothing is left of what failed" "" "$(ls "$scratch" | grep -E 'none|part')"
+
+# ---- gguf ----
+
+gguf() { build/gguf "$@" >"$scratch/said" 2>&1 || cat "$scratch/said"; }
+check "split" 5 "$(gguf split $model "$scratch/part" --max 1M; ls "$scratch" | grep -c -E '^part-0000[1-5]-of-00005.gguf$')"
+check "the parts are a model" "$hash" "$(build/logits -m "$scratch/part-00001-of-00005.gguf" --tokens "$tokens" --hash)"
+check "merge gives the file back" "" "$(gguf merge "$scratch/part-00001-of-00005.gguf" "$scratch/whole.gguf"; cmp $model "$scratch/whole.gguf" 2>&1)"
+check "split by number" 8 "$(gguf split $model "$scratch/ten" --tensors 10; ls "$scratch" | grep -c -E '^ten-0000[1-8]-of-00008.gguf$')"
+rm -f "$scratch"/part-* "$scratch"/ten-*
+check "files without a difference" "0 " "$(build/gguf diff $model "$scratch/whole.gguf"; echo "$? ")"
+gguf set "$scratch/whole.gguf" general.name "Another, longer name"
+gguf set --type 'i16[]' "$scratch/whole.gguf" my.numbers -- '-1,2,300'
+gguf set "$scratch/whole.gguf" my.words 'one,two\,three,' --type 'string[]'
+gguf set "$scratch/whole.gguf" my.words 'one,two\,three,four'
+gguf set "$scratch/whole.gguf" my.float 0.25 --type f64
+gguf rm "$scratch/whole.gguf" general.license
+check "set and rm, by diff" "! key general.name - key general.license + key my.numbers + key my.words + key my.float 1" "$(echo $(build/gguf diff $model "$scratch/whole.gguf"; echo $?))"
+check "set, by inspect" "-1, 2, 300 one, two,three, four 0.25" "$(build/inspect "$scratch/whole.gguf" | sed -n 's/.* my\.[a-z]* = \(\[3 [a-z0-9]*\] \)*//p' | tr '\n' ' ' | sed 's/ $//')"
+check "a file with other metadata runs" "$hash" "$(build/logits -m "$scratch/whole.gguf" --tokens "$tokens" --hash)"
+refuses "set: a key that is not there" "of what --type" build/gguf set "$scratch/whole.gguf" my.none 1
+refuses "set: a number that does not fit" "is no u8" build/gguf set "$scratch/whole.gguf" my.byte 256 --type u8
+refuses "set: a type that is none" "expected u8" build/gguf set "$scratch/whole.gguf" my.byte 256 --type byte
+refuses "rm: a key that is not there" "missing key" build/gguf rm "$scratch/whole.gguf" my.none
+refuses "split: no size" "how" build/gguf split $model "$scratch/part"
+refuses "gguf: half a command" "expected split" build/gguf merge $model
 
 # ---- inspect ----
 
