@@ -74,7 +74,7 @@ static size_t smolq__put_byte_char(uint32_t b, uint8_t *dst)
 /* ---- loading ---- */
 
 #define SMOLQ__KEY(name) "tokenizer.ggml." name
-enum { SMOLQ__TOKEN_BYTES_MAX = 1 << 20, SMOLQ__SPECIAL_BYTES_MAX = 255 };
+enum { SMOLQ__TOKEN_BYTES_MAX = 1 << 20, SMOLQ__SPECIAL_BYTES_MAX = 255, SMOLQ__AT_A_TIME = 32 };
 
 static void smolq__warn(const smolq_open_options *options, const char *text)
 {
@@ -114,7 +114,8 @@ static smolq_result smolq__load_tokens(smolq_vocab *v, smolq__heap *heap, const 
     uint64_t limit = options->limits.n_vocab ? options->limits.n_vocab : 1u << 24, at = 0;
     smolq_value array;
     smolq__place found;
-    int32_t i;
+    int32_t first, n, i;
+    uint32_t hash[SMOLQ__AT_A_TIME];
     int has = smolq__get_array(gguf, key, &array, err);
     if (has < 0) return SMOLQ_E_FORMAT;
     if (!has) return smolq__fail(err, SMOLQ_E_MISSING, "missing key '%s' (required by every tokenizer)", key);
@@ -126,14 +127,22 @@ static smolq_result smolq__load_tokens(smolq_vocab *v, smolq__heap *heap, const 
     v->texts = (smolq__text *)smolq__alloc(heap, array.n * sizeof *v->texts);
     v->kinds = (uint8_t *)smolq__alloc(heap, array.n);
     if (!v->texts || !v->kinds || !smolq__index_open(&v->index, heap, (uint32_t)array.n, smolq__vocab_text, v)) return smolq__fail_memory(heap, err, "the vocabulary");
-    for (i = 0; i < v->n_vocab; i++) {
-        smolq__text *text = &v->texts[i];
-        if (!smolq__next_text(&array, &at, text)) return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s': the array ends in token %d of %d", key, (int)i, (int)v->n_vocab);
-        if (text->n > SMOLQ__TOKEN_BYTES_MAX)
-            return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s': token %d has %llu bytes, expected at most %d", key, (int)i, (unsigned long long)text->n, (int)SMOLQ__TOKEN_BYTES_MAX);
-        if ((int32_t)text->n > v->facts.max_token_bytes) v->facts.max_token_bytes = (int32_t)text->n;
-        v->kinds[i] = SMOLQ_TOKEN_NORMAL;
-        if (text->n && smolq__index_add(&v->index, (uint32_t)i) != SMOLQ__NONE) v->kinds[i] |= SMOLQ__KIND_COPY;
+    for (first = 0; first < v->n_vocab; first += n) { /* so many at a time, whose slots are on their way together */
+        n = v->n_vocab - first < SMOLQ__AT_A_TIME ? v->n_vocab - first : SMOLQ__AT_A_TIME;
+        for (i = 0; i < n; i++) {
+            smolq__text *text = &v->texts[first + i];
+            if (!smolq__next_text(&array, &at, text)) return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s': the array ends in token %d of %d", key, (int)(first + i), (int)v->n_vocab);
+            if (text->n > SMOLQ__TOKEN_BYTES_MAX)
+                return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s': token %d has %llu bytes, expected at most %d", key, (int)(first + i), (unsigned long long)text->n,
+                                   (int)SMOLQ__TOKEN_BYTES_MAX);
+            if ((int32_t)text->n > v->facts.max_token_bytes) v->facts.max_token_bytes = (int32_t)text->n;
+            hash[i] = smolq__hash(v->index.seed, *text);
+            SMOLQ__FETCH(&v->index.slots[hash[i] & v->index.mask]);
+        }
+        for (i = 0; i < n; i++) {
+            v->kinds[first + i] = SMOLQ_TOKEN_NORMAL;
+            if (v->texts[first + i].n && smolq__index_add_hashed(&v->index, (uint32_t)(first + i), hash[i]) != SMOLQ__NONE) v->kinds[first + i] |= SMOLQ__KIND_COPY;
+        }
     }
     return SMOLQ_OK;
 }
@@ -196,14 +205,75 @@ static int smolq__is_text(const smolq_vocab *v, uint32_t id, const uint8_t *p, s
     return v->texts[id].n == n && memcmp(v->texts[id].p, p, n) == 0 && !(v->kinds[id] & SMOLQ__KIND_COPY);
 }
 
-/* merges: "left right" in the order of rank.  A merge whose parts or result are no tokens can't be used and is left out. */
+/* A line of the merges on its way: first only text, then ids. */
+typedef struct smolq__pending {
+    smolq__text   left, right;
+    uint32_t      hash_left, hash_right, hash;
+    smolq__merge  merge;
+    int           usable;
+} smolq__pending;
+
+static smolq_result smolq__take_merge(const smolq_vocab *v, const smolq_value *array, uint64_t i, uint64_t *at, smolq__pending *p, smolq_error *err)
+{
+    const char *key = SMOLQ__KEY("merges");
+    smolq__text text;
+    if (!smolq__next_text(array, at, &text)) return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s': the array ends in merge %llu of %llu", key, (unsigned long long)i, (unsigned long long)array->n);
+    p->left.p = text.p;
+    p->right.p = text.n < 3 ? NULL : (const char *)memchr(text.p + 1, ' ', text.n - 2);
+    if (!p->right.p) {
+        smolq__quoted quoted;
+        return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s': merge %llu is '%s', expected two parts and a space between them", key, (unsigned long long)i, smolq__quote(&quoted, text.p, text.n));
+    }
+    p->left.n = (size_t)(p->right.p++ - p->left.p);
+    p->right.n = text.n - p->left.n - 1;
+    p->hash_left = smolq__hash(v->index.seed, p->left);
+    p->hash_right = smolq__hash(v->index.seed, p->right);
+    SMOLQ__FETCH(&v->index.slots[p->hash_left & v->index.mask]);
+    SMOLQ__FETCH(&v->index.slots[p->hash_right & v->index.mask]);
+    return SMOLQ_OK;
+}
+
+/* Asks for what the look-up of a hash will look at next: the place of the text, or when that is there the text. */
+static void smolq__fetch_text(const smolq_vocab *v, uint32_t hash, int is_placed)
+{
+    uint32_t id = v->index.slots[hash & v->index.mask].id;
+    if (id == SMOLQ__NONE) return;
+    if (is_placed) SMOLQ__FETCH(v->texts[id].p);
+    else SMOLQ__FETCH(&v->texts[id]);
+}
+
+/* The ids of both parts and of what they become.  A merge whose parts or result are no tokens can't be used and is left out. */
+static void smolq__find_merge(const smolq_vocab *v, uint8_t *both, uint32_t *before, smolq__pending *p)
+{
+    smolq__merge *m = &p->merge;
+    size_t n = p->left.n + p->right.n;
+    p->usable = 0;
+    if (n > (size_t)v->facts.max_token_bytes) return;
+    memcpy(both, p->left.p, p->left.n);
+    memcpy(both + p->left.n, p->right.p, p->right.n);
+    m->merged = *before; /* files often list all pairs that make a token, then those of the next: so try these two before the look-up */
+    if (!smolq__is_text(v, m->merged, both, n)) m->merged = *before + 1 < (uint32_t)v->n_vocab ? *before + 1 : 0;
+    if (!smolq__is_text(v, m->merged, both, n)) m->merged = smolq__index_find(&v->index, (const char *)both, n);
+    if (m->merged == SMOLQ__NONE) return;
+    *before = m->merged;
+    m->left = smolq__index_slot(&v->index, p->left, p->hash_left)->id;
+    m->right = smolq__index_slot(&v->index, p->right, p->hash_right)->id;
+    if (m->left == SMOLQ__NONE || m->right == SMOLQ__NONE || smolq__kind_type(v, m->merged) == SMOLQ_TOKEN_CONTROL) return;
+    p->hash = smolq__merge_hash(v, m->left, m->right);
+    SMOLQ__FETCH(&v->merge_slots[p->hash & v->merge_mask]);
+    p->usable = 1;
+}
+
+/* merges: "left right" in the order of rank.  Look-ups wait for memory, so that the steps are taken for some merges together: while one waits, the others'
+ * memory is on its way. */
 static smolq_result smolq__load_merges(smolq_vocab *v, smolq__heap *heap, const smolq_gguf *gguf, smolq_error *err)
 {
     const char *key = SMOLQ__KEY("merges");
+    smolq__pending pending[SMOLQ__AT_A_TIME];
     smolq_value array;
     smolq__place found;
-    uint64_t at = 0, i, n_slots = 16;
-    uint32_t before = 0; /* files often list all pairs that make a token, then those of the next: so try these two before the look-up */
+    uint64_t at = 0, first, n, i, n_slots = 16;
+    uint32_t before = 0;
     uint8_t *both;
     int has = smolq__get_array(gguf, key, &array, err);
     if (has < 0) return SMOLQ_E_FORMAT;
@@ -219,38 +289,26 @@ static smolq_result smolq__load_merges(smolq_vocab *v, smolq__heap *heap, const 
     memset(v->merge_slots, 0xff, (size_t)n_slots * sizeof *v->merge_slots);
     v->merge_mask = (uint32_t)(n_slots - 1);
     v->merge_seed = v->index.seed;
-    for (i = 0; i < array.n; i++) {
-        smolq__text text, left, right;
-        smolq__merge merge;
-        smolq__slot *slot;
-        uint32_t hash;
-        if (!smolq__next_text(&array, &at, &text)) return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s': the array ends in merge %llu of %llu", key, (unsigned long long)i, (unsigned long long)array.n);
-        left.p = text.p;
-        right.p = text.n < 3 ? NULL : (const char *)memchr(text.p + 1, ' ', text.n - 2);
-        if (!right.p) {
-            smolq__quoted quoted;
-            return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s': merge %llu is '%s', expected two parts and a space between them", key, (unsigned long long)i, smolq__quote(&quoted, text.p, text.n));
+    for (first = 0; first < array.n; first += n) {
+        n = array.n - first < SMOLQ__AT_A_TIME ? array.n - first : SMOLQ__AT_A_TIME;
+        for (i = 0; i < n; i++) {
+            smolq_result result = smolq__take_merge(v, &array, first + i, &at, &pending[i], err);
+            if (result) return result;
         }
-        left.n = (size_t)(right.p++ - left.p);
-        right.n = text.n - left.n - 1;
-        if (left.n + right.n > (size_t)v->facts.max_token_bytes) continue;
-        memcpy(both, left.p, left.n);
-        memcpy(both + left.n, right.p, right.n);
-        merge.merged = before;
-        if (!smolq__is_text(v, merge.merged, both, left.n + right.n)) merge.merged = before + 1 < (uint32_t)v->n_vocab ? before + 1 : 0;
-        if (!smolq__is_text(v, merge.merged, both, left.n + right.n)) merge.merged = smolq__index_find(&v->index, (const char *)both, left.n + right.n);
-        if (merge.merged == SMOLQ__NONE) continue;
-        before = merge.merged;
-        merge.left = smolq__index_find(&v->index, left.p, left.n);
-        merge.right = smolq__index_find(&v->index, right.p, right.n);
-        if (merge.left == SMOLQ__NONE || merge.right == SMOLQ__NONE) continue;
-        if (smolq__kind_type(v, merge.merged) == SMOLQ_TOKEN_CONTROL) continue;
-        hash = smolq__merge_hash(v, merge.left, merge.right);
-        slot = smolq__merge_slot(v, merge.left, merge.right, hash);
-        if (slot->id != SMOLQ__NONE) continue; /* listed before, with a better rank */
-        slot->hash = hash;
-        slot->id = v->n_merges;
-        v->merges[v->n_merges++] = merge;
+        for (i = 0; i < 2 * n; i++) {
+            smolq__fetch_text(v, pending[i % n].hash_left, i >= n);
+            smolq__fetch_text(v, pending[i % n].hash_right, i >= n);
+        }
+        for (i = 0; i < n; i++) smolq__find_merge(v, both, &before, &pending[i]);
+        for (i = 0; i < n; i++) {
+            smolq__slot *slot;
+            if (!pending[i].usable) continue;
+            slot = smolq__merge_slot(v, pending[i].merge.left, pending[i].merge.right, pending[i].hash);
+            if (slot->id != SMOLQ__NONE) continue; /* listed before, with a better rank */
+            slot->hash = pending[i].hash;
+            slot->id = v->n_merges;
+            v->merges[v->n_merges++] = pending[i].merge;
+        }
     }
     smolq__free(heap, both);
     return SMOLQ_OK;
