@@ -5916,7 +5916,7 @@ static smolq_result smolq__load_tokens(smolq_vocab *v, smolq__heap *heap, const 
     v->kinds = (uint8_t *)smolq__alloc(heap, array.n);
     if (!v->texts || !v->kinds || !smolq__index_open(&v->index, heap, (uint32_t)array.n, smolq__vocab_text, v)) return smolq__fail_memory(heap, err, "the vocabulary");
     for (first = 0; first < v->n_vocab; first += n) { /* so many at a time, whose slots are on their way together */
-        n = v->n_vocab - first < SMOLQ__AT_A_TIME ? v->n_vocab - first : SMOLQ__AT_A_TIME;
+        n = v->n_vocab - first < SMOLQ__AT_A_TIME ? v->n_vocab - first : (int32_t)SMOLQ__AT_A_TIME;
         for (i = 0; i < n; i++) {
             smolq__text *text = &v->texts[first + i];
             if (!smolq__next_text(&array, &at, text)) return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s': the array ends in token %d of %d", key, (int)(first + i), (int)v->n_vocab);
@@ -6078,7 +6078,7 @@ static smolq_result smolq__load_merges(smolq_vocab *v, smolq__heap *heap, const 
     v->merge_mask = (uint32_t)(n_slots - 1);
     v->merge_seed = v->index.seed;
     for (first = 0; first < array.n; first += n) {
-        n = array.n - first < SMOLQ__AT_A_TIME ? array.n - first : SMOLQ__AT_A_TIME;
+        n = array.n - first < SMOLQ__AT_A_TIME ? array.n - first : (uint64_t)SMOLQ__AT_A_TIME;
         for (i = 0; i < n; i++) {
             smolq_result result = smolq__take_merge(v, &array, first + i, &at, &pending[i], err);
             if (result) return result;
