@@ -41,7 +41,8 @@ $(WITH_CPU): build/%: examples/%.c examples/common.h smolq.h build/smolq_cpu.o |
 build/%: examples/%.c examples/common.h smolq.h | build/.ready
 	$(CC) $(CFLAGS) -I. $< -o $@ -lm
 
-build/quantize: examples/quantize.c examples/mixes.h examples/common.h smolq.h | build/.ready
+build/imatrix build/gguf: examples/output.h
+build/quantize: examples/quantize.c examples/output.h examples/mixes.h examples/common.h smolq.h | build/.ready
 	$(CC) $(CFLAGS) -I. $< -o $@ -lm -lpthread
 
 build/.ready: tools/setup.sh

@@ -321,6 +321,17 @@ static inline uint64_t peak_rss_bytes(void)
 #endif
 }
 
+/* A bar on a terminal with what is to be said beside it, and the time left: part of the work, 0 to 1, is done, `from` of it before since_ms. */
+static inline void show_progress(double part, double from, double since_ms, const char *note)
+{
+    static const char bar[] = "########################################";
+    int left = part > from ? (int)((now_ms() - since_ms) / 1000 / (part - from) * (1 - part)) : 0;
+    if (!isatty(fileno(stderr))) return;
+    fprintf(stderr, "\r[%-40.*s] %3d %%  %-40.40s  %d:%02d left ", (int)(part * 40), bar, (int)(part * 100), note, left / 60, left % 60);
+    if (part >= 1) fputs("\r\033[K", stderr);
+    fflush(stderr);
+}
+
 typedef struct { char text[24]; } amount;
 static inline const char *in_mib(amount *a, uint64_t bytes)
 {

@@ -14,6 +14,7 @@
 #define SMOLQ_IMPLEMENTATION
 #include "smolq.h"
 #include "common.h"
+#include "output.h"
 
 enum { PIECE = 1 << 24 };
 
@@ -45,52 +46,17 @@ static smolq_tensor_info tensor_at(const smolq_gguf *g, uint64_t i)
     return t;
 }
 
-/* A name of the file as a C string, which the caller frees; one with a NUL in it is no key that can be written. */
+/* A name of the file as a C string, which the caller frees. */
 static char *name_of(const char *name, size_t n)
 {
     char *copy = (char *)need(n + 1, 1);
     memcpy(copy, name, n);
-    if (strlen(copy) != n) die("a key with a NUL in it");
     return copy;
 }
 
-static int is_split_key(const char *key) { return strncmp(key, "split.", 6) == 0; }
-
 /* ---- writing ---- */
 
-static smolq_gguf_writer *out; /* so that an error takes back what was begun */
-static void discard_output(void) { smolq_gguf_discard(out); }
-
-static void begin(const char *path)
-{
-    smolq_error err;
-    check(smolq_gguf_create(path, NULL, &out, &err), &err);
-}
-
-static void put(const char *key, const smolq_value *v)
-{
-    smolq_error err;
-    check(smolq_gguf_put(out, key, v, &err), &err);
-}
-
-static void put_int(const char *key, int32_t type, int64_t i)
-{
-    smolq_value v = { 0 };
-    v.type = type;
-    v.i = i;
-    put(key, &v);
-}
-
-static void put_pairs(const smolq_gguf *g, const char *without)
-{
-    uint64_t i;
-    for (i = 0; i < smolq_gguf_info(g)->n_pairs; i++) {
-        smolq_pair pair = pair_at(g, i);
-        char *key = name_of(pair.key, pair.key_bytes);
-        if (!without || strcmp(key, without)) put(key, &pair.value);
-        free(key);
-    }
-}
+static int is_key(const char *key, const void *other) { return strcmp(key, (const char *)other) == 0; }
 
 /* Tensors [from, to) and their bytes, which are mapped. */
 static void put_tensors(const smolq_gguf *g, uint64_t from, uint64_t to)
@@ -105,14 +71,6 @@ static void put_tensors(const smolq_gguf *g, uint64_t from, uint64_t to)
         smolq_tensor_info t = tensor_at(g, i);
         for (at = 0; at < t.bytes; at += PIECE) check(smolq_gguf_write(out, t.data + at, t.bytes - at < PIECE ? t.bytes - at : PIECE, &err), &err);
     }
-}
-
-static void end(void)
-{
-    smolq_error err;
-    smolq_result result = smolq_gguf_finish(out, &err);
-    out = NULL;
-    check(result, &err);
 }
 
 /* ---- split, merge ---- */
@@ -149,14 +107,14 @@ static void split(const char *in, const char *prefix, const char *max, int most)
     first[n_parts] = n;
     for (part = 0; part < n_parts; part++) {
         snprintf(path, strlen(prefix) + 64, "%s-%05d-of-%05d.gguf", prefix, part + 1, n_parts);
-        begin(path);
-        if (part == 0) put_pairs(g, NULL);
+        begin_output(path);
+        if (part == 0) put_pairs_of(g, is_split_key, NULL);
         else if (smolq_gguf_info(g)->alignment != 32) put_int("general.alignment", SMOLQ_GGUF_U32, smolq_gguf_info(g)->alignment);
         put_int("split.no", SMOLQ_GGUF_U16, part);
         put_int("split.count", SMOLQ_GGUF_U16, n_parts);
         put_int("split.tensors.count", SMOLQ_GGUF_I32, (int64_t)n);
         put_tensors(g, first[part], first[part + 1]);
-        end();
+        end_output();
         printf("%s: %llu tensors\n", path, (unsigned long long)(first[part + 1] - first[part]));
     }
     free(path);
@@ -167,16 +125,10 @@ static void split(const char *in, const char *prefix, const char *max, int most)
 static void merge(const char *in, const char *path)
 {
     smolq_gguf *g = open_file(in);
-    uint64_t i;
-    begin(path);
-    for (i = 0; i < smolq_gguf_info(g)->n_pairs; i++) {
-        smolq_pair pair = pair_at(g, i);
-        char *key = name_of(pair.key, pair.key_bytes);
-        if (!is_split_key(key)) put(key, &pair.value);
-        free(key);
-    }
+    begin_output(path);
+    put_pairs_of(g, is_split_key, NULL);
     put_tensors(g, 0, smolq_gguf_info(g)->n_tensors);
-    end();
+    end_output();
     printf("%s: %llu tensors of %u part%s\n", path, (unsigned long long)smolq_gguf_info(g)->n_tensors, (unsigned)smolq_gguf_info(g)->n_parts,
            smolq_gguf_info(g)->n_parts == 1 ? "" : "s");
     smolq_gguf_close(g);
@@ -263,7 +215,7 @@ static void set(const char *in, const char *key, const char *text, const char *t
     smolq_value v;
     int32_t type = -1;
     int is_array = 0, known = !smolq_gguf_find(g, key, &v, NULL), i;
-    if (is_split_key(key)) die("set: %s belongs to the parts of a file; split and merge write it", key);
+    if (is_split_key(key, NULL)) die("set: %s belongs to the parts of a file; split and merge write it", key);
     if (type_name) {
         size_t n = strlen(type_name);
         is_array = n > 2 && strcmp(type_name + n - 2, "[]") == 0;
@@ -276,11 +228,11 @@ static void set(const char *in, const char *key, const char *text, const char *t
         if (type == SMOLQ_GGUF_ARRAY) die("set: %s is an array of arrays", key);
     } else die("set: %s is not in the file: of what --type is it?", key);
     v = is_array ? parse_array(type, text) : parse_scalar(type, text);
-    begin(path ? path : in);
-    put_pairs(g, NULL);
-    put(key, &v);
+    begin_output(path ? path : in);
+    put_pairs_of(g, NULL, NULL);
+    put_value(key, &v);
     put_tensors(g, 0, smolq_gguf_info(g)->n_tensors);
-    end();
+    end_output();
     if (is_array) free((void *)v.data);
     smolq_gguf_close(g);
 }
@@ -291,10 +243,10 @@ static void rm(const char *in, const char *key, const char *path)
     smolq_value v;
     smolq_error err;
     check(smolq_gguf_find(g, key, &v, &err), &err);
-    begin(path ? path : in);
-    put_pairs(g, key);
+    begin_output(path ? path : in);
+    put_pairs_of(g, is_key, key);
     put_tensors(g, 0, smolq_gguf_info(g)->n_tensors);
-    end();
+    end_output();
     smolq_gguf_close(g);
 }
 
@@ -371,7 +323,6 @@ int main(int argc, char **argv)
         { NULL, NULL, 0, NULL, NULL }
     };
     parse_options(argc, argv, "cuts GGUF files up and puts them together, changes their metadata, compares them", options);
-    atexit(discard_output);
     n_operands = !what ? 0 : !file ? 1 : !second ? 2 : !third ? 3 : 4;
     if (n_operands == 3 && strcmp(what, "split") == 0) split(file, second, max, most);
     else if (n_operands == 3 && strcmp(what, "merge") == 0) merge(file, second);

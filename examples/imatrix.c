@@ -11,6 +11,7 @@
 #define SMOLQ_IMPLEMENTATION
 #include "smolq.h"
 #include "common.h"
+#include "output.h"
 
 enum { BATCH = 64 };
 
@@ -113,18 +114,6 @@ static void end_chunk(void)
 
 /* ---- files ---- */
 
-static smolq_gguf_writer *out; /* so that an error takes back what was begun */
-static void discard_output(void) { smolq_gguf_discard(out); }
-
-static void put_number(const char *key, int64_t number)
-{
-    smolq_value v = { 0 };
-    smolq_error err;
-    v.type = SMOLQ_GGUF_U32;
-    v.i = number;
-    check(smolq_gguf_put(out, key, &v, &err), &err);
-}
-
 static void add_floats(const tally *t, const char *suffix, uint64_t n)
 {
     smolq_tensor_info info = { 0 };
@@ -145,26 +134,21 @@ static void save(const char *path, const char *text, size_t n_chunks, int n_ctx)
     smolq_value v = { 0 };
     smolq_error err;
     unsigned char dataset[8 + 256] = { 0 };
-    const char *slash = strrchr(text, '/');
     size_t n_text, i, k;
-    smolq_result result;
-    text = slash ? slash + 1 : text;
+    text = file_name(text);
     n_text = strlen(text) < 255 ? strlen(text) : 255;
     dataset[0] = (unsigned char)n_text;
     memcpy(dataset + 8, text, n_text);
-    check(smolq_gguf_create(path, NULL, &out, &err), &err);
-    v.type = SMOLQ_GGUF_STRING;
-    v.text = "imatrix";
-    v.bytes = 7;
-    check(smolq_gguf_put(out, "general.type", &v, &err), &err);
+    begin_output(path);
+    put_text("general.type", "imatrix");
     v.type = SMOLQ_GGUF_ARRAY;
     v.element_type = SMOLQ_GGUF_STRING;
     v.n = 1;
     v.data = dataset;
     v.data_bytes = 8 + n_text;
-    check(smolq_gguf_put(out, "imatrix.datasets", &v, &err), &err);
-    put_number("imatrix.chunk_count", (int64_t)n_chunks);
-    put_number("imatrix.chunk_size", n_ctx);
+    put_value("imatrix.datasets", &v);
+    put_int("imatrix.chunk_count", SMOLQ_GGUF_U32, (int64_t)n_chunks);
+    put_int("imatrix.chunk_size", SMOLQ_GGUF_U32, n_ctx);
     for (i = 0; i < collector.n; i++) {
         add_floats(&collector.tallies[i], "in_sum2", (uint64_t)collector.tallies[i].w->n_cols);
         add_floats(&collector.tallies[i], "counts", 1);
@@ -181,9 +165,7 @@ static void save(const char *path, const char *text, size_t n_chunks, int n_ctx)
         free(values);
         free(bytes);
     }
-    result = smolq_gguf_finish(out, &err);
-    out = NULL;
-    check(result, &err);
+    end_output();
 }
 
 /* Adds what a file has to the tallies, which one chunk has made; returns its number of chunks. */
@@ -193,9 +175,8 @@ static size_t resume(const char *path, const char *text, int n_ctx)
     smolq_value v, dataset;
     smolq_error err;
     uint64_t cursor = 0;
-    const char *slash = strrchr(text, '/');
     size_t n_chunks, i, k;
-    text = slash ? slash + 1 : text;
+    text = file_name(text);
     check(smolq_gguf_open(path, NULL, &g, &err), &err);
     check(smolq_gguf_find(g, "imatrix.chunk_size", &v, &err), &err);
     if (v.i != n_ctx) die("--resume: %s has chunks of %lld tokens, expected %d", path, (long long)v.i, n_ctx);
@@ -225,14 +206,11 @@ static size_t resume(const char *path, const char *text, int n_ctx)
     return n_chunks;
 }
 
-static void show_progress(size_t done, size_t all, double since_ms, size_t from)
+static void show_chunks(size_t done, size_t all, double since_ms, size_t from)
 {
-    static const char bar[] = "########################################";
-    int left = done > from ? (int)((now_ms() - since_ms) / 1000 / (double)(done - from) * (double)(all - done)) : 0;
-    if (!isatty(fileno(stderr))) return;
-    fprintf(stderr, "\r[%-40.*s] %3d %%  %zu of %zu chunks  %d:%02d left ", (int)(done * 40 / all), bar, (int)(done * 100 / all), done, all, left / 60, left % 60);
-    if (done == all) fputs("\r\033[K", stderr);
-    fflush(stderr);
+    char note[64];
+    snprintf(note, sizeof note, "%zu of %zu chunks", done, all);
+    show_progress((double)done / (double)all, (double)from / (double)all, since_ms, note);
 }
 
 int main(int argc, char **argv)
@@ -280,7 +258,6 @@ int main(int argc, char **argv)
     open_options.device = e.device;
     check(smolq_open(e.model, &open_options, &model, &err), &err);
     collector.file = smolq_model_gguf(model);
-    atexit(discard_output);
 
     const smolq_vocab *vocab = vocab_of(model);
     const smolq_vocab_facts *facts = smolq_vocab_info(vocab);
@@ -311,7 +288,7 @@ int main(int argc, char **argv)
             if (from > 0) done = from - 1;
         }
         end_chunk();
-        show_progress(done + 1, n_chunks > done ? n_chunks : done + 1, start, from);
+        show_chunks(done + 1, n_chunks > done ? n_chunks : done + 1, start, from);
         if (every && (done + 1) % (size_t)every == 0 && done + 1 < n_chunks) save(out_path, text_path, done + 1, n_ctx);
     }
     save(out_path, text_path, done, n_ctx);

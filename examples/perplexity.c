@@ -108,15 +108,11 @@ static void print_distance(distance *d, score all)
     printf("same top      %.3f %%\n", 100.0 * (double)d->agree / (double)d->n);
 }
 
-static void show_progress(size_t done, size_t all, double since_ms, score s)
+static void show_score(size_t done, size_t all, double since_ms, score s)
 {
-    static const char bar[] = "########################################";
-    int left = done ? (int)((now_ms() - since_ms) / 1000 / (double)done * (double)(all - done)) : 0;
-    if (!isatty(fileno(stderr))) return;
-    fprintf(stderr, "\r[%-40.*s] %3d %%  ", (int)(done * 40 / all), bar, (int)(done * 100 / all));
-    fprintf(stderr, "perplexity %.2f  %d:%02d left ", perplexity(s), left / 60, left % 60);
-    if (done == all) fputs("\r\033[K", stderr);
-    fflush(stderr);
+    char note[40];
+    snprintf(note, sizeof note, "perplexity %.2f", perplexity(s));
+    show_progress(all ? (double)done / (double)all : 1, 0, since_ms, note);
 }
 
 int main(int argc, char **argv)
@@ -187,14 +183,14 @@ int main(int argc, char **argv)
                 }
                 if (reference_path) add_distance(&from, reference.logits + (j - i) * r.n_vocab, logits, r.n_vocab, in[j + 1]);
             }
-            show_progress(done + i, n, start, all);
+            show_score(done + i, n, start, all);
         }
         n_bytes = 0; /* SMOLQ_E_BUFFER still tells how many */
         smolq_detokenize(vocab, ids + done + (1 - bos), piece - (1 - bos), SMOLQ_SHOW_SPECIAL | SMOLQ_NO_PREFIX, NULL, 0, &n_bytes, NULL);
         n_scored_bytes += n_bytes;
         n_pieces++;
     }
-    show_progress(n, n ? n : 1, start, all);
+    show_score(n, n, start, all);
     if (all.n == 0) die("%s: too short to predict anything", path);
     printf("perplexity    %.4f over %zu tokens, %zu pieces of %d\n", perplexity(all), all.n, n_pieces, n_ctx);
     if (later.n) printf("later halves  %.4f over %zu tokens\n", perplexity(later), later.n);

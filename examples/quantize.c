@@ -13,6 +13,7 @@
 #define SMOLQ_IMPLEMENTATION
 #include "smolq.h"
 #include "common.h"
+#include "output.h"
 #include "mixes.h"
 #include <ctype.h>
 #include <pthread.h>
@@ -272,54 +273,12 @@ static void pack_piece(work *w, int n_threads)
 
 /* ---- the story ---- */
 
-static smolq_gguf_writer *out; /* so that an error takes back what was begun */
-static void discard_output(void) { smolq_gguf_discard(out); }
-
-static void show_progress(uint64_t done, uint64_t all, double since_ms, const char *name)
-{
-    static const char bar[] = "########################################";
-    double part = all ? (double)done / (double)all : 1;
-    int left = done ? (int)((now_ms() - since_ms) / 1000 * (1 - part) / part) : 0;
-    if (!isatty(fileno(stderr))) return;
-    fprintf(stderr, "\r[%-40.*s] %3d %%  %d:%02d left  %-40.40s", (int)(part * 40), bar, (int)(part * 100), left / 60, left % 60, name);
-    if (done == all) fputs("\r\033[K", stderr);
-    fflush(stderr);
-}
-
 static void put_metadata(const smolq_gguf *in, const mix *m, int any_packed, const char *imatrix)
 {
-    static const char *const dropped[] = { "split.no", "split.count", "split.tensors.count" };
-    smolq_value v;
-    smolq_pair pair;
-    smolq_error err;
-    uint64_t i;
-    char *key = (char *)need(65536, 1);
-    for (i = 0; i < smolq_gguf_info(in)->n_pairs; i++) {
-        size_t k;
-        check(smolq_gguf_pair(in, i, &pair, &err), &err);
-        memcpy(key, pair.key, pair.key_bytes);
-        key[pair.key_bytes] = 0;
-        for (k = 0; k < 3 && strcmp(key, dropped[k]); k++) {}
-        if (k == 3) check(smolq_gguf_put(out, key, &pair.value, &err), &err);
-    }
-    free(key);
-    memset(&v, 0, sizeof v);
-    v.type = SMOLQ_GGUF_U32;
-    if (m) {
-        v.i = m->file_type;
-        check(smolq_gguf_put(out, "general.file_type", &v, &err), &err);
-    }
-    if (any_packed) {
-        v.i = 2;
-        check(smolq_gguf_put(out, "general.quantization_version", &v, &err), &err);
-    }
-    if (imatrix) {
-        const char *slash = strrchr(imatrix, '/');
-        v.type = SMOLQ_GGUF_STRING;
-        v.text = slash ? slash + 1 : imatrix;
-        v.bytes = strlen(v.text);
-        check(smolq_gguf_put(out, "quantize.imatrix.file", &v, &err), &err);
-    }
+    put_pairs_of(in, is_split_key, NULL);
+    if (m) put_int("general.file_type", SMOLQ_GGUF_U32, m->file_type);
+    if (any_packed) put_int("general.quantization_version", SMOLQ_GGUF_U32, 2);
+    if (imatrix) put_text("quantize.imatrix.file", file_name(imatrix));
 }
 
 /* Copies or packs a tensor; returns whether it had importance. */
@@ -426,8 +385,7 @@ int main(int argc, char **argv)
         return finish();
     }
 
-    check(smolq_gguf_create(out_path, NULL, &out, &err), &err);
-    atexit(discard_output);
+    begin_output(out_path);
     put_metadata(in, c.mix, any_packed, imatrix_path);
     for (i = 0; i < n; i++) {
         smolq_tensor_info t = jobs[i].t;
@@ -435,16 +393,14 @@ int main(int argc, char **argv)
         check(smolq_gguf_add(out, &t, &err), &err);
     }
     for (i = 0; i < n && result >= 0; i++) {
-        show_progress(done, all, start, jobs[i].name);
+        show_progress(all ? (double)done / (double)all : 0, 0, start, jobs[i].name);
         result = put_tensor(in, &jobs[i], imatrix, n_threads, &err);
         n_without += result == 0;
         done += jobs[i].t.bytes;
     }
-    show_progress(all, all, start, "");
+    show_progress(1, 0, start, "");
     if (result < 0) die("%s", err.text);
-    result = smolq_gguf_finish(out, &err);
-    out = NULL;
-    check(result, &err);
+    end_output();
     if (n_without) fprintf(stderr, "%llu tensors are not in %s: all their columns count the same\n", (unsigned long long)n_without, imatrix_path);
     print_census(jobs, n, smolq_gguf_info(in)->header_bytes);
     printf("%.1f s\n", (now_ms() - start) / 1000);
