@@ -184,7 +184,8 @@ static size_t resume(const char *path, const char *text, int n_ctx)
     check(smolq_gguf_element(&v, v.n - 1, &cursor, &dataset, &err), &err);
     if (v.n != 1 || dataset.bytes != strlen(text) || memcmp(dataset.text, text, dataset.bytes)) die("--resume: %s was not made of %s", path, text);
     check(smolq_gguf_find(g, "imatrix.chunk_count", &v, &err), &err);
-    n_chunks = (size_t)v.u;
+    if (v.i < 1) die("--resume: %s has no chunk yet", path);
+    n_chunks = (size_t)v.i;
     for (i = 0; i < collector.n; i++) {
         tally *t = &collector.tallies[i];
         size_t n_experts = (size_t)t->w->n_experts, n = n_experts * (size_t)t->w->n_cols;
@@ -198,6 +199,8 @@ static size_t resume(const char *path, const char *text, int n_ctx)
         for (k = 0; k < n + n_experts; k++) {
             float value;
             if (smolq_unpack(SMOLQ_TYPE_F32, k < n ? sums.data + k * 4 : counts.data + (k - n) * 4, &value, 1, &err)) die("%s", err.text);
+            if (!(value >= 0 && isfinite(value))) die("--resume: %s holds %g for %s", path, (double)value, t->name);
+            if (k >= n && value >= 16777216.0f * 256) die("--resume: %s counts %g rows for %s", path, (double)value, t->name);
             if (k < n) t->sums[k] += (double)value;
             else t->counts[k - n] += (uint64_t)value;
         }
@@ -285,7 +288,7 @@ int main(int argc, char **argv)
                 memset(t->counts, 0, (size_t)t->w->n_experts * sizeof *t->counts);
             }
             from = resume(out_path, text_path, n_ctx);
-            if (from > 0) done = from - 1;
+            done = from - 1;
         }
         end_chunk();
         show_chunks(done + 1, n_chunks > done ? n_chunks : done + 1, start, from);

@@ -281,7 +281,7 @@ static void put_metadata(const smolq_gguf *in, const mix *m, int any_packed, con
     if (imatrix) put_text("quantize.imatrix.file", file_name(imatrix));
 }
 
-/* Copies or packs a tensor; returns whether it had importance. */
+/* Copies or packs a tensor.  1; 0 if it is not in the imatrix; -1 with the reason in *err. */
 static int put_tensor(const smolq_gguf *in, const job *j, const smolq_gguf *imatrix, int n_threads, smolq_error *err)
 {
     uint64_t n_rows = j->t.ne[1] * j->t.ne[2] * j->t.ne[3], row, at;

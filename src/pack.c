@@ -609,7 +609,7 @@ static void smolq__bits_TQ2_0(const smolq__levels *l, smolq_block_tq2_0 *b)
 /* ---- the table ---- */
 
 /*    NAME    block               runs  lo    hi   values             tries: from, to, how many, mirrored   scales      least  search
- * A few tries less would do for most rows; where they end was found by the errors on gaussian rows. */
+ * How many: by row over the golden blocks' errors Q4_K has 0.960 with 15 tries, 0.961 with 9, 0.964 with 7, 0.971 with 5 (tests/test_pack.c). */
 #define SMOLQ__PACKINGS(X) \
     X(Q4_0,   smolq_block_q4_0,    1,   -8,    7,  NULL,               6.4,   8.6,  12, 1,    0,   0,   0,   scale)  \
     X(Q4_1,   smolq_block_q4_1,    1,    0,   15,  NULL,              12.5,  16,    15, 0,    0,   0,   0,   pair)   \
