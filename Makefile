@@ -42,6 +42,11 @@ build/%: examples/%.c examples/common.h smolq.h | build/.ready
 	$(CC) $(CFLAGS) -I. $< -o $@ -lm
 
 build/imatrix build/gguf: examples/output.h
+
+# jansson reads the JSON of SMQ files of version 1; without it the program does all the rest.
+JANSSON    = $(shell echo '\#include <jansson.h>' | $(CC) -E - >/dev/null 2>&1 && echo -DSMQ_WITH_JANSSON -ljansson)
+build/smq: examples/smq.c examples/smq_v1.h examples/output.h examples/common.h smolq.h | build/.ready
+	$(CC) $(CFLAGS) -I. $< -o $@ -lm $(JANSSON)
 build/quantize: examples/quantize.c examples/output.h examples/mixes.h examples/common.h smolq.h | build/.ready
 	$(CC) $(CFLAGS) -I. $< -o $@ -lm -lpthread
 

@@ -43,6 +43,7 @@
  *     EVALUATION               prefill, decode, batches, time slices
  *     SAMPLING                 logits to a token
  *     GGUF                     any GGUF file, a model or not
+ *     SMQ                      smolq's own container: opens in milliseconds, checksums
  *     TENSOR TYPES             unpack blocks, pack them
  *
  * RULES THAT HOLD EVERYWHERE
@@ -162,6 +163,12 @@
 #  define smolq_gguf_write        SMOLQ__NAME(smolq_gguf_write)
 #  define smolq_gguf_finish       SMOLQ__NAME(smolq_gguf_finish)
 #  define smolq_gguf_discard      SMOLQ__NAME(smolq_gguf_discard)
+#  define smolq_smq_pack          SMOLQ__NAME(smolq_smq_pack)
+#  define smolq_smq_unpack        SMOLQ__NAME(smolq_smq_unpack)
+#  define smolq_smq_verify        SMOLQ__NAME(smolq_smq_verify)
+#  define smolq_smq_verify_tensor SMOLQ__NAME(smolq_smq_verify_tensor)
+#  define smolq_smq_info          SMOLQ__NAME(smolq_smq_info)
+#  define smolq_smq_checksum      SMOLQ__NAME(smolq_smq_checksum)
 #  define smolq_type_info         SMOLQ__NAME(smolq_type_info)
 #  define smolq_unpack            SMOLQ__NAME(smolq_unpack)
 #  define smolq_pack              SMOLQ__NAME(smolq_pack)
@@ -282,13 +289,20 @@ typedef struct smolq_limits {
     uint32_t n_parts;  /* files of a split model [1000] */
 } smolq_limits;
 
+/* When the tensors of an SMQ file are compared with their checksums.  Everything else in it is when it opens. */
+enum {
+    SMOLQ_VERIFY_ASKED = 0, /* when you ask: smolq_smq_verify, smolq_smq_verify_tensor */
+    SMOLQ_VERIFY_LAZY  = 1, /* by the first evaluation, which fails with SMOLQ_E_FORMAT; by smolq_open where it reads the tensors anyway (no_map, a device with memory of its own) */
+    SMOLQ_VERIFY_OPEN  = 2  /* by smolq_open and smolq_gguf_open */
+};
+
 /* Options of smolq_open, smolq_probe, smolq_vocab_open and smolq_gguf_open. */
 typedef struct smolq_open_options {
     uint32_t             size;
     uint32_t             n_sources;    /* with path NULL: how many sources, the parts of a split file in their order */
     const smolq_source  *sources;
     uint32_t             no_map;       /* nonzero: read the tensors into memory instead of mapping the file */
-    uint32_t             reserved;
+    int32_t              verify;       /* SMOLQ_VERIFY_...: when the checksums of an SMQ file's tensors are looked at */
     smolq_device        *device;       /* compute here, shared; or NULL: */
     const smolq_backend *backend;      /* open a device of this backend for this model alone; NULL: the reference backend */
     const smolq_device_options *device_options; /* for that device, and for the one of host_backend */
@@ -304,7 +318,7 @@ typedef struct smolq_open_options {
     uint64_t             device_reserve; /* bytes of device memory to leave for contexts; 0: one with default options */
 } smolq_open_options;
 
-/* Opens a model: maps the file (all parts of a split one, given the first), checks every key and tensor it will use, and
+/* Opens a model, from a GGUF or an SMQ file: maps the file (all parts of a split one, given the first), checks every key and tensor it will use, and
  * opens the tokenizer.  path is UTF-8; NULL with options->sources.  The caller closes *model after its contexts. */
 SMOLQ_API smolq_result smolq_open(const char *path, const smolq_open_options *options, smolq_model **model, smolq_error *err);
 SMOLQ_API void         smolq_close(smolq_model *model); /* NULL is fine */
@@ -626,7 +640,8 @@ typedef struct smolq_gguf_facts {
     uint64_t file_bytes, header_bytes, tensor_bytes, mapped_bytes;
 } smolq_gguf_facts;
 
-/* Opens any well-formed GGUF, a model or not.  Every table is checked; after that nothing here can fail on the file. */
+/* Opens any well-formed GGUF, a model or not, or the one in an SMQ file.  Every table is checked; after that nothing here can fail on the file, but for elements of
+ * arrays of strings in an SMQ file, which are not looked at before somebody asks for them. */
 SMOLQ_API smolq_result smolq_gguf_open(const char *path, const smolq_open_options *options, smolq_gguf **gguf, smolq_error *err);
 SMOLQ_API void         smolq_gguf_close(smolq_gguf *gguf);
 SMOLQ_API const smolq_gguf_facts *smolq_gguf_info(const smolq_gguf *gguf);
@@ -657,6 +672,42 @@ SMOLQ_API smolq_result smolq_gguf_write(smolq_gguf_writer *writer, const void *d
 /* Both close the writer in any case. */
 SMOLQ_API smolq_result smolq_gguf_finish(smolq_gguf_writer *writer, smolq_error *err);
 SMOLQ_API void         smolq_gguf_discard(smolq_gguf_writer *writer); /* NULL is fine */
+
+/* ==== SMQ ===========================================================================================================
+ * An SMQ file is a GGUF file made ready to use: tensors on pages of their own, the tables of the tokenizer as they are in memory, checksums of everything
+ * (docs/smq.md).  A model opens from it in milliseconds, and damage is found.  The GGUF file comes out of it again, byte for byte.  All that opens GGUF files opens
+ * SMQ files; a smolq_gguf that has been opened from one is what `smq` stands for here. */
+
+typedef struct smolq_smq_options {
+    uint32_t          size;
+    uint32_t          reserved;
+    smolq_allocator   allocator;
+    smolq_progress_fn progress;  /* of the bytes of the tensors */
+    void             *user;
+} smolq_smq_options;
+
+/* Writes the file that gguf was opened from as SMQ, respectively the GGUF file back.  The file appears under its name when it is complete; until then, and on every
+ * failure, what was there before stays whole.  Memory: the tables of the tokenizer.  SMOLQ_E_UNSUPPORTED for a GGUF of several parts; unpacking compares all
+ * checksums on its way. */
+SMOLQ_API smolq_result smolq_smq_pack(const smolq_gguf *gguf, const char *path, const smolq_smq_options *options, smolq_error *err);
+SMOLQ_API smolq_result smolq_smq_unpack(const smolq_gguf *smq, const char *path, const smolq_smq_options *options, smolq_error *err);
+
+/* Compares a tensor with its checksum; or all of them, the bytes between them, and the tables of the tokenizer with the metadata.  SMOLQ_E_FORMAT names what is damaged.
+ * Any number of threads may do so. */
+SMOLQ_API smolq_result smolq_smq_verify_tensor(const smolq_gguf *smq, uint64_t tensor, smolq_error *err);
+SMOLQ_API smolq_result smolq_smq_verify(const smolq_gguf *smq, const smolq_smq_options *options, smolq_error *err);
+
+typedef struct smolq_smq_facts {
+    uint32_t size;             /* set it (or 0) before the call */
+    uint32_t major, minor;     /* version of the format */
+    uint32_t has_tables;       /* nonzero: this build uses the tables of the tokenizer as they stand in the file */
+    uint64_t may_ignore;       /* features of the file, a bit for each, that a reader may ignore */
+    uint64_t gguf_bytes;       /* the GGUF file's size and checksum (XXH64, seed 0) */
+    uint64_t gguf_checksum;
+    uint64_t metadata_bytes, vocab_bytes, gap_bytes; /* of these sections; 0 for one that is not there */
+} smolq_smq_facts;
+SMOLQ_API smolq_result smolq_smq_info(const smolq_gguf *smq, smolq_smq_facts *facts, smolq_error *err); /* SMOLQ_E_ARGUMENT for a GGUF file */
+SMOLQ_API smolq_result smolq_smq_checksum(const smolq_gguf *smq, uint64_t tensor, uint64_t *checksum, smolq_error *err); /* as the file says: XXH64, seed 0 */
 
 /* ==== TENSOR TYPES ================================================================================================== */
 
@@ -2090,11 +2141,16 @@ struct smolq_backend {
  *     file.c        mapping, memory, the callers IO
  *     quant.c       tensor types for the caller
  *     pack.c        floats to blocks
+ *     checksum.c    XXH64
+ *     smq.c         the container SMQ, as it is read
  *     gguf.c        the file format
  *     output.c      files that appear whole or not at all
  *     write.c       GGUF files out
  *     unicode.c     character classes
  *     pretok.c      pre-tokenizers
+ *     vocab.c       the tables of a tokenizer
+ *     smq_verify.c  is an SMQ file whole?
+ *     smq_write.c   SMQ files out, and back to GGUF
  *     tokenizer.c   text to tokens and back
  *     stream.c      tokens to text as they come, stop strings
  *     chat.c        chat formats
@@ -2202,6 +2258,22 @@ static int smolq__align_up(uint64_t a, uint64_t alignment, uint64_t *aligned) /*
     return 1;
 }
 static int smolq__fits_size(uint64_t a) { return a <= SIZE_MAX / 2; }
+
+/* ---- little-endian bytes out: each returns where the next goes (smolq_u32_at and its kin read them) ---- */
+
+static uint8_t *smolq__put_u16(uint8_t *p, uint16_t u)
+{
+    p[0] = (uint8_t)(u & 0xff);
+    p[1] = (uint8_t)(u >> 8);
+    return p + 2;
+}
+static uint8_t *smolq__put_u32(uint8_t *p, uint32_t u) { return smolq__put_u16(smolq__put_u16(p, (uint16_t)(u & 0xffff)), (uint16_t)(u >> 16)); }
+static uint8_t *smolq__put_u64(uint8_t *p, uint64_t u) { return smolq__put_u32(smolq__put_u32(p, (uint32_t)u), (uint32_t)(u >> 32)); }
+static uint8_t *smolq__put_bytes(uint8_t *p, const void *bytes, uint64_t n)
+{
+    if (n) memcpy(p, bytes, (size_t)n);
+    return p + n;
+}
 
 /* ---- heaps ---- */
 
@@ -2550,6 +2622,16 @@ static void smolq__fp_leave(SMOLQ__FP_STATE saved) { _mm_setcsr(saved); }
 #else
 static SMOLQ__FP_STATE smolq__fp_enter(void) { return 0; }
 static void smolq__fp_leave(SMOLQ__FP_STATE saved) { (void)saved; }
+#endif
+
+/* ---- a number that several threads read and write ---- */
+
+#if defined(__GNUC__)
+static int32_t smolq__shared_get(const int32_t *number) { return __atomic_load_n(number, __ATOMIC_ACQUIRE); }
+static void    smolq__shared_set(int32_t *number, int32_t value) { __atomic_store_n(number, value, __ATOMIC_RELEASE); }
+#else
+static int32_t smolq__shared_get(const int32_t *number) { return *(const volatile int32_t *)number; }
+static void    smolq__shared_set(int32_t *number, int32_t value) { *(volatile int32_t *)number = value; }
 #endif
 
 /* ---- clock, microseconds from some moment ---- */
@@ -3289,11 +3371,6 @@ static void smolq__search_pairs(const smolq__packing *t, const smolq__weights *r
 
 /* ---- bits: each the reverse of its function in levels.h ---- */
 
-static void smolq__put_u16(uint8_t *p, uint16_t u)
-{
-    p[0] = (uint8_t)u;
-    p[1] = (uint8_t)(u >> 8);
-}
 static void smolq__put_f16(uint8_t *p, float x) { smolq__put_u16(p, smolq_f32_to_f16(x)); }
 
 /* The low nibbles of n bytes are the first half of the levels, the high ones the second; add makes them unsigned. */
@@ -3571,6 +3648,247 @@ SMOLQ_API smolq_result smolq_pack(int32_t type, const float *values, const float
 }
 /* ---- end src/pack.c ---- */
 
+/* ---- begin src/checksum.c ---- */
+/* ==== checksum.c: XXH64 =============================================================================================
+ * The checksum of SMQ files: 64 bits, against damage and not against forgery.  Four lanes take eight bytes each in turn, so that their multiplications
+ * overlap; then the lanes become one number, which takes the rest.  Algorithm and constants: Yann Collet's xxHash, doc/xxhash_spec.md; the seed is 0, so that
+ * `xxhsum -H64` says the same. */
+
+#define SMOLQ__XXH_1 0x9e3779b185ebca87u
+#define SMOLQ__XXH_2 0xc2b2ae3d27d4eb4fu
+#define SMOLQ__XXH_3 0x165667b19e3779f9u
+#define SMOLQ__XXH_4 0x85ebca77c2b2ae63u
+#define SMOLQ__XXH_5 0x27d4eb2f165667c5u
+
+typedef struct smolq__checksum {
+    uint64_t lane[4];
+    uint64_t n;        /* bytes so far */
+    uint8_t  rest[32]; /* the last n mod 32 of them */
+} smolq__checksum;
+
+static uint64_t smolq__rotl(uint64_t x, int by) { return x << by | x >> (64 - by); }
+static uint64_t smolq__checksum_round(uint64_t lane, uint64_t word) { return smolq__rotl(lane + word * SMOLQ__XXH_2, 31) * SMOLQ__XXH_1; }
+
+static void smolq__checksum_begin(smolq__checksum *c)
+{
+    memset(c, 0, sizeof *c);
+    c->lane[0] = SMOLQ__XXH_1 + SMOLQ__XXH_2;
+    c->lane[1] = SMOLQ__XXH_2;
+    c->lane[3] = 0 - SMOLQ__XXH_1;
+}
+
+/* Stripes of 32 bytes. */
+static void smolq__checksum_stripes(smolq__checksum *c, const uint8_t *p, uint64_t n)
+{
+    uint64_t a = c->lane[0], b = c->lane[1], d = c->lane[2], e = c->lane[3];
+    for (; n > 0; n--, p += 32) {
+        a = smolq__checksum_round(a, smolq_u64_at(p));
+        b = smolq__checksum_round(b, smolq_u64_at(p + 8));
+        d = smolq__checksum_round(d, smolq_u64_at(p + 16));
+        e = smolq__checksum_round(e, smolq_u64_at(p + 24));
+    }
+    c->lane[0] = a;
+    c->lane[1] = b;
+    c->lane[2] = d;
+    c->lane[3] = e;
+}
+
+static void smolq__checksum_add(smolq__checksum *c, const void *bytes, uint64_t n)
+{
+    const uint8_t *p = (const uint8_t *)bytes;
+    uint64_t held = c->n % 32, take;
+    c->n += n;
+    if (held) {
+        take = n < 32 - held ? n : 32 - held;
+        memcpy(c->rest + held, p, (size_t)take);
+        if (held + take < 32) return;
+        smolq__checksum_stripes(c, c->rest, 1);
+        p += take;
+        n -= take;
+    }
+    smolq__checksum_stripes(c, p, n / 32);
+    if (n % 32) memcpy(c->rest, p + (n - n % 32), (size_t)(n % 32));
+}
+
+static uint64_t smolq__checksum_end(const smolq__checksum *c)
+{
+    const uint8_t *p = c->rest, *end = p + c->n % 32;
+    uint64_t h = SMOLQ__XXH_5;
+    int i;
+    if (c->n >= 32) {
+        h = smolq__rotl(c->lane[0], 1) + smolq__rotl(c->lane[1], 7) + smolq__rotl(c->lane[2], 12) + smolq__rotl(c->lane[3], 18);
+        for (i = 0; i < 4; i++) h = (h ^ smolq__checksum_round(0, c->lane[i])) * SMOLQ__XXH_1 + SMOLQ__XXH_4;
+    }
+    h += c->n;
+    for (; end - p >= 8; p += 8) h = smolq__rotl(h ^ smolq__checksum_round(0, smolq_u64_at(p)), 27) * SMOLQ__XXH_1 + SMOLQ__XXH_4;
+    if (end - p >= 4) {
+        h = smolq__rotl(h ^ (uint64_t)smolq_u32_at(p) * SMOLQ__XXH_1, 23) * SMOLQ__XXH_2 + SMOLQ__XXH_3;
+        p += 4;
+    }
+    for (; p < end; p++) h = smolq__rotl(h ^ *p * SMOLQ__XXH_5, 11) * SMOLQ__XXH_1;
+    h = (h ^ h >> 33) * SMOLQ__XXH_2;
+    h = (h ^ h >> 29) * SMOLQ__XXH_3;
+    return h ^ h >> 32;
+}
+
+static uint64_t smolq__checksum_of(const void *bytes, uint64_t n)
+{
+    smolq__checksum c;
+    smolq__checksum_begin(&c);
+    smolq__checksum_add(&c, bytes, n);
+    return smolq__checksum_end(&c);
+}
+/* ---- end src/checksum.c ---- */
+
+/* ---- begin src/smq.c ---- */
+/* ==== smq.c: the container SMQ, as it is read =======================================================================
+ * An SMQ file holds a GGUF file in an order that can be used where it is mapped, and checksums of all of it (docs/smq.md is its specification):
+ *
+ *     header [128] | table of sections | section ... | data of the tensors          all little-endian; what lies between is zero
+ *
+ * Here the header, the table and each section are checked: that they are in the file, and whole.  gguf.c reads the metadata and binds the tensors as it does for a GGUF
+ * file, vocab.c takes the tables of the tokenizer, and smq_write.c makes such files, turns them back and checks the rest of them. */
+
+#define SMOLQ__SMQ_MAGIC "SMQ2\r\n\032\n"
+enum { SMOLQ__SMQ_MAGIC_BYTES = 8, SMOLQ__SMQ_MAJOR = 2, SMOLQ__SMQ_MINOR = 0, SMOLQ__SMQ_HEADER = 128, SMOLQ__SMQ_ENTRY = 32, SMOLQ__SMQ_MAX_SECTIONS = 64,
+       SMOLQ__SMQ_ALIGNMENT = 64, SMOLQ__SMQ_PAGE = 4096, SMOLQ__SMQ_RECORD = 24 /* of a tensor: offset, bytes, checksum */, SMOLQ__SMQ_GAP = 16 /* offset, bytes */ };
+
+/*    kind NAME      what, for messages */
+#define SMOLQ__SECTIONS(X) \
+    X(1, METADATA,  "the metadata")         /* the GGUF header, as it is */ \
+    X(2, PAIRS,     "the table of pairs")   /* u64 for each pair: where in the metadata it ends */ \
+    X(3, TENSORS,   "the table of tensors") /* a record for each, in the order of the metadata */ \
+    X(4, GAPS,      "the gaps")             /* bytes between the tensors of the GGUF file that are not a few zeros */ \
+    X(5, VOCAB,     "the vocabulary")       /* vocab.c */
+#define SMOLQ__SECTION_ENUM(kind, NAME, what) SMOLQ__SECTION_##NAME = kind,
+enum { SMOLQ__SECTIONS(SMOLQ__SECTION_ENUM) SMOLQ__SECTION_COUNT = 6 };
+#undef SMOLQ__SECTION_ENUM
+
+/*    field         offset  bits: of the header */
+#define SMOLQ__SMQ_FIELDS(X) \
+    X(major,           8, 16) \
+    X(minor,          10, 16) \
+    X(header_bytes,   12, 32) \
+    X(must,           16, 64) /* features that a reader must know, a bit for each: none so far */ \
+    X(may,            24, 64) /* features that it may ignore: none so far */ \
+    X(file_bytes,     32, 64) \
+    X(gguf_bytes,     40, 64) /* of the GGUF file */ \
+    X(gguf_checksum,  48, 64) \
+    X(table,          56, 64) /* where the table of sections begins */ \
+    X(n_sections,     64, 32) \
+    X(entry_bytes,    68, 32) \
+    X(table_checksum, 72, 64) \
+    X(checksum,      120, 64) /* of the header up to here */
+
+typedef struct smolq__section {
+    uint64_t       at, n, checksum; /* n 0 where the file has none */
+    const uint8_t *p;               /* [n] in the mapping or on the heap; a multiple of 8 */
+} smolq__section;
+
+typedef struct smolq__smq {
+#define SMOLQ__FIELD(name, offset, bits) uint64_t name;
+    SMOLQ__SMQ_FIELDS(SMOLQ__FIELD)
+#undef SMOLQ__FIELD
+    smolq__section section[SMOLQ__SECTION_COUNT];
+} smolq__smq;
+
+static smolq_result smolq__smq_damaged(smolq_error *err, const char *what, uint64_t found, uint64_t expected)
+{
+    return smolq__fail(err, SMOLQ_E_FORMAT, "the SMQ file is damaged: %s has the checksum %016llx, expected %016llx", what, (unsigned long long)found, (unsigned long long)expected);
+}
+
+/* The header: its own checksum first, so that what comes after is what was written. */
+static smolq_result smolq__smq_header(smolq__smq *smq, const smolq__file *file, smolq_error *err)
+{
+    uint8_t p[SMOLQ__SMQ_HEADER];
+    uint64_t sum;
+    smolq_result result;
+    if (file->size < sizeof p)
+        return smolq__fail(err, SMOLQ_E_FORMAT, "truncated: the header of an SMQ file needs %d bytes, the file has %llu", (int)sizeof p, (unsigned long long)file->size);
+    result = smolq__file_read(file, 0, p, sizeof p, err);
+    if (result) return result;
+#define SMOLQ__FIELD(name, offset, bits) smq->name = smolq_u##bits##_at(p + offset);
+    SMOLQ__SMQ_FIELDS(SMOLQ__FIELD)
+#undef SMOLQ__FIELD
+    if (smq->major != SMOLQ__SMQ_MAJOR) return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "SMQ version %u; this build reads 2", (unsigned)smq->major);
+    sum = smolq__checksum_of(p, sizeof p - 8);
+    if (sum != smq->checksum) return smolq__smq_damaged(err, "its header", sum, smq->checksum);
+    if (smq->must)
+        return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "SMQ version 2.%u with the features %llx, which this build does not know", (unsigned)smq->minor, (unsigned long long)smq->must);
+    if (smq->header_bytes != SMOLQ__SMQ_HEADER || smq->entry_bytes != SMOLQ__SMQ_ENTRY || smq->n_sections > SMOLQ__SMQ_MAX_SECTIONS)
+        return smolq__fail(err, SMOLQ_E_FORMAT, "an SMQ header of %u bytes with %u sections of %u, expected %d, at most %d of %d", (unsigned)smq->header_bytes, (unsigned)smq->n_sections,
+                           (unsigned)smq->entry_bytes, (int)SMOLQ__SMQ_HEADER, (int)SMOLQ__SMQ_MAX_SECTIONS, (int)SMOLQ__SMQ_ENTRY);
+    if (smq->file_bytes != file->size)
+        return smolq__fail(err, SMOLQ_E_FORMAT, "%s: the SMQ file has %llu bytes, its header says %llu", file->size < smq->file_bytes ? "truncated" : "malformed", (unsigned long long)file->size,
+                           (unsigned long long)smq->file_bytes);
+    return SMOLQ_OK;
+}
+
+static int smolq__in_file(const smolq__file *file, uint64_t at, uint64_t n) { return at <= file->size && n <= file->size - at; }
+
+/* The entry of a section that this build knows; others are somebody else's. */
+static smolq_result smolq__smq_entry(smolq__smq *smq, const smolq__file *file, const uint8_t *p, smolq_error *err)
+{
+    uint32_t kind = smolq_u32_at(p);
+    smolq__section *section = &smq->section[kind < SMOLQ__SECTION_COUNT ? kind : 0];
+    if (kind == 0 || kind >= SMOLQ__SECTION_COUNT) return SMOLQ_OK;
+    if (section->n) return smolq__fail(err, SMOLQ_E_FORMAT, "section %u is there twice", (unsigned)kind);
+    section->at = smolq_u64_at(p + 8);
+    section->n = smolq_u64_at(p + 16);
+    section->checksum = smolq_u64_at(p + 24);
+    if (section->n == 0 || section->at % SMOLQ__SMQ_ALIGNMENT || !smolq__in_file(file, section->at, section->n))
+        return smolq__fail(err, SMOLQ_E_FORMAT, "section %u: %llu bytes at offset %llu are none, not aligned or not in the file of %llu", (unsigned)kind, (unsigned long long)section->n,
+                           (unsigned long long)section->at, (unsigned long long)file->size);
+    return SMOLQ_OK;
+}
+
+static smolq_result smolq__smq_table(smolq__smq *smq, const smolq__file *file, smolq_error *err)
+{
+    uint8_t entries[SMOLQ__SMQ_MAX_SECTIONS * SMOLQ__SMQ_ENTRY];
+    uint64_t i, n = smq->n_sections * SMOLQ__SMQ_ENTRY, sum;
+    smolq_result result;
+    if (!smolq__in_file(file, smq->table, n))
+        return smolq__fail(err, SMOLQ_E_FORMAT, "the table of sections at offset %llu is not in the file of %llu bytes", (unsigned long long)smq->table, (unsigned long long)file->size);
+    result = smolq__file_read(file, smq->table, entries, n, err);
+    if (result) return result;
+    sum = smolq__checksum_of(entries, n);
+    if (sum != smq->table_checksum) return smolq__smq_damaged(err, "its table of sections", sum, smq->table_checksum);
+    for (i = 0; i < smq->n_sections && !result; i++) result = smolq__smq_entry(smq, file, entries + i * SMOLQ__SMQ_ENTRY, err);
+    return result;
+}
+
+/* The bytes of a section, where they lie if they can be used there. */
+static smolq_result smolq__smq_load(smolq__section *section, smolq__heap *heap, const smolq__file *file, const char *what, smolq_error *err)
+{
+    uint64_t sum;
+    if (section->n == 0) return SMOLQ_OK;
+    if (file->data && ((uintptr_t)file->data + (uintptr_t)section->at) % 8 == 0) section->p = file->data + (size_t)section->at;
+    else {
+        uint8_t *copy = (uint8_t *)smolq__alloc_raw(heap, section->n);
+        smolq_result result;
+        if (!copy) return smolq__fail_memory(heap, err, what);
+        result = smolq__file_read(file, section->at, copy, section->n, err);
+        if (result) return result;
+        section->p = copy;
+    }
+    sum = smolq__checksum_of(section->p, section->n);
+    return sum == section->checksum ? SMOLQ_OK : smolq__smq_damaged(err, what, sum, section->checksum);
+}
+
+/* Reads a file that begins with the magic; what it allocates is on the heap, which the caller closes. */
+static smolq_result smolq__smq_open(smolq__smq *smq, smolq__heap *heap, const smolq__file *file, smolq_error *err)
+{
+    smolq_result result = smolq__smq_header(smq, file, err);
+    if (!result) result = smolq__smq_table(smq, file, err);
+    if (!result && smq->section[SMOLQ__SECTION_METADATA].n == 0) result = smolq__fail(err, SMOLQ_E_FORMAT, "the SMQ file has no metadata");
+#define SMOLQ__SECTION_LOAD(kind, NAME, what) \
+    if (!result) result = smolq__smq_load(&smq->section[kind], heap, file, what, err);
+    SMOLQ__SECTIONS(SMOLQ__SECTION_LOAD)
+#undef SMOLQ__SECTION_LOAD
+    return result;
+}
+/* ---- end src/smq.c ---- */
+
 /* ---- begin src/gguf.c ---- */
 /* ==== gguf.c: the file format =======================================================================================
  * A GGUF file is a header that describes and a body of tensors (specification: ggml docs/gguf.md).  All numbers are little-endian.
@@ -3585,7 +3903,10 @@ SMOLQ_API smolq_result smolq_pack(int32_t type, const float *values, const float
  * index by name.  Asking for one walks its record again, which can't fail any more.
  *
  * The header is read where it lies, in the mapping or the caller's memory.  Where there is only reading, the cursor loads the file's
- * beginning into a buffer that doubles when it needs more; offsets, not pointers, go into the tables, as the buffer moves. */
+ * beginning into a buffer that doubles when it needs more; offsets, not pointers, go into the tables, as the buffer moves.
+ *
+ * An SMQ file (smq.c) holds the same header, so it is walked in the same way.  Beside it stands where each pair ends, so that nobody needs to look at the strings of the
+ * tokenizer, and where each tensor is. */
 
 /*    NAME    name      bytes of one; 0: it says itself */
 #define SMOLQ__GGUF_TYPES(X) \
@@ -3613,7 +3934,10 @@ enum { SMOLQ__MAX_KEY = 65535, SMOLQ__MAX_NAME = 64, SMOLQ__MAX_ALIGNMENT = 1 <<
 /* One file of a GGUF; most have one. */
 typedef struct smolq__part {
     smolq__file  file;
-    uint8_t     *header;        /* [header_loaded] the file's beginning, where file.data is NULL */
+    smolq__smq  *smq;           /* NULL: the file is the GGUF */
+    const uint8_t *bytes;       /* the GGUF from its beginning, at least its header */
+    uint64_t     gguf_bytes;    /* its size */
+    uint8_t     *header;        /* [header_loaded] a copy of that beginning, where it is in no memory */
     uint64_t     header_loaded;
     uint64_t    *pairs;         /* stb_ds [n_pairs + 1] where each key begins; the last: where the tensor records begin */
     smolq__index keys;
@@ -3624,6 +3948,7 @@ typedef struct smolq__part {
 
 typedef struct smolq__tensor_entry {
     uint64_t       record;      /* where in the header of its part it begins */
+    uint64_t       at;          /* where in the file of its part its data begins */
     const uint8_t *loaded;      /* its data after smolq__gguf_load_tensors, else NULL */
     uint32_t       part;
 } smolq__tensor_entry;
@@ -3714,7 +4039,7 @@ static int smolq__load_header(smolq__cursor *c, uint64_t n)
     if (c->result) return 0;
     part->header = bigger;
     part->header_loaded = room;
-    c->data = bigger;
+    part->bytes = c->data = bigger;
     c->loaded = room;
     return 1;
 }
@@ -3898,13 +4223,12 @@ static const char *smolq__describe(smolq__place *buf, const smolq_value *v)
 
 /* ---- pairs ---- */
 
-static const uint8_t *smolq__part_bytes(const smolq__part *part) { return part->file.data ? part->file.data : part->header; }
 static uint64_t smolq__part_n_pairs(const smolq__part *part) { return (uint64_t)stbds_arrlenu(part->pairs) - 1; }
 
 static smolq__text smolq__part_key(const void *table, uint32_t id)
 {
     const smolq__part *part = (const smolq__part *)table;
-    smolq__cursor c = smolq__cursor_over(smolq__part_bytes(part), part->pairs[id], part->header_bytes);
+    smolq__cursor c = smolq__cursor_over(part->bytes, part->pairs[id], part->header_bytes);
     smolq__text key;
     memset(&key, 0, sizeof key);
     smolq__take_string(&c, &key);
@@ -3914,7 +4238,7 @@ static smolq__text smolq__part_key(const void *table, uint32_t id)
 /* Pair i, whose bytes were checked when the file opened.  Only the extent of an array need not be walked again: it ends where the next pair begins. */
 static void smolq__part_pair(const smolq__part *part, uint64_t i, smolq_pair *pair)
 {
-    smolq__cursor c = smolq__cursor_over(smolq__part_bytes(part), part->pairs[i], part->pairs[i + 1]);
+    smolq__cursor c = smolq__cursor_over(part->bytes, part->pairs[i], part->pairs[i + 1]);
     smolq__text key;
     int32_t type = 0;
     memset(&key, 0, sizeof key);
@@ -4049,7 +4373,7 @@ static smolq__text smolq__tensor_name(const void *table, uint32_t id)
 {
     const smolq_gguf *g = (const smolq_gguf *)table;
     const smolq__part *part = g->parts[g->tensors[id].part];
-    smolq__cursor c = smolq__cursor_over(smolq__part_bytes(part), g->tensors[id].record, part->header_bytes);
+    smolq__cursor c = smolq__cursor_over(part->bytes, g->tensors[id].record, part->header_bytes);
     smolq__text name;
     memset(&name, 0, sizeof name);
     smolq__take_string(&c, &name);
@@ -4061,10 +4385,10 @@ static void smolq__tensor_at(const smolq_gguf *g, uint64_t i, smolq_tensor_info 
 {
     const smolq__tensor_entry *entry = &g->tensors[i];
     const smolq__part *part = g->parts[entry->part];
-    smolq__cursor c = smolq__cursor_over(smolq__part_bytes(part), entry->record, part->header_bytes);
+    smolq__cursor c = smolq__cursor_over(part->bytes, entry->record, part->header_bytes);
     smolq__take_tensor(&c, t);
     t->part = entry->part;
-    t->offset += part->data_start;
+    t->offset = entry->at;
     t->data = entry->loaded ? entry->loaded : part->file.data ? part->file.data + (size_t)t->offset : NULL;
 }
 
@@ -4117,6 +4441,7 @@ typedef struct smolq__opening {
     X("lmgg",                     4, "a GGML file older than GGUF; convert it") \
     X("tjgg",                     4, "a GGJT file older than GGUF; convert it") \
     X("fmgg",                     4, "a GGMF file older than GGUF; convert it") \
+    X("SMQv0001",                 8, "an SMQ file of version 1; convert it with build/smq unpack") \
     X("{",                        1, "JSON text")
 typedef struct smolq__magic { const char *bytes; size_t n; const char *what; } smolq__magic;
 #define SMOLQ__ROW(bytes, n, what) { bytes, n, what },
@@ -4183,9 +4508,30 @@ static int smolq__take_preamble(smolq__cursor *c, const smolq_limits *limits, ui
     return 1;
 }
 
+/* The elements of a pair's array.  Where it is known where the pair ends, arrays of strings and of arrays are not walked: who asks for their elements looks where they are. */
+static int smolq__take_array(smolq__cursor *c, const smolq_value *array, uint64_t known_end)
+{
+    uint64_t least = array->element_type == SMOLQ_GGUF_STRING ? 8 : 12;
+    if (!known_end || smolq__gguf_types[array->element_type].bytes) return smolq__take_elements(c, array);
+    if (known_end < c->at || known_end > c->end || array->n > (known_end - c->at) / least)
+        return smolq__stop(c, SMOLQ_E_FORMAT, "the table of pairs says that it ends at %llu", (unsigned long long)known_end);
+    c->at = known_end;
+    return 1;
+}
+
+/* The table of an SMQ file that says where each pair ends; NULL for a GGUF file. */
+static int smolq__pair_ends(smolq__cursor *c, const smolq__part *part, uint64_t n, const uint8_t **ends)
+{
+    const smolq__section *section = part->smq ? &part->smq->section[SMOLQ__SECTION_PAIRS] : NULL;
+    *ends = section ? section->p : NULL;
+    return !section || section->n == n * 8 || smolq__stop(c, SMOLQ_E_FORMAT, "a table of %llu bytes for %llu pairs", (unsigned long long)section->n, (unsigned long long)n);
+}
+
 static int smolq__take_pairs(smolq__cursor *c, smolq__part *part, uint64_t n)
 {
+    const uint8_t *ends;
     uint64_t i;
+    if (!smolq__pair_ends(c, part, n, &ends)) return 0;
     c->what = "key";
     c->count = n;
     for (i = 0; i < n; i++) {
@@ -4197,7 +4543,8 @@ static int smolq__take_pairs(smolq__cursor *c, smolq__part *part, uint64_t n)
         c->name_n = 0;
         if (!smolq__take_name(c, SMOLQ__MAX_KEY, &key) || !smolq__take_value_type(c, "value", &type)) return 0;
         smolq__value_clear(&value, type);
-        if (type == SMOLQ_GGUF_ARRAY ? !smolq__take_array_head(c, &value) || !smolq__take_elements(c, &value) : !smolq__take_scalar(c, &value)) return 0;
+        if (type == SMOLQ_GGUF_ARRAY ? !smolq__take_array_head(c, &value) || !smolq__take_array(c, &value, ends ? smolq_u64_at(ends + 8 * i) : 0) : !smolq__take_scalar(c, &value)) return 0;
+        if (ends && smolq_u64_at(ends + 8 * i) != c->at) return smolq__stop(c, SMOLQ_E_FORMAT, "it ends at %llu, the table of pairs says %llu", (unsigned long long)c->at, (unsigned long long)smolq_u64_at(ends + 8 * i));
     }
     stbds_arrput(part->pairs, c->at);
     part->header_bytes = c->at; /* so far: the index looks at the keys below */
@@ -4230,6 +4577,18 @@ static int smolq__take_alignment(smolq__cursor *c, smolq__part *part)
     return 1;
 }
 
+/* Where the data of tensor i of the part is: in a GGUF file at its offset, which at is; in an SMQ file where its table says. */
+static int smolq__place_tensor(smolq__cursor *c, const smolq__part *part, uint64_t i, uint64_t bytes, uint64_t *at)
+{
+    const uint8_t *record;
+    if (!part->smq) return 1;
+    record = part->smq->section[SMOLQ__SECTION_TENSORS].p + i * SMOLQ__SMQ_RECORD;
+    *at = smolq_u64_at(record);
+    if (smolq_u64_at(record + 8) == bytes && *at % SMOLQ__SMQ_ALIGNMENT == 0 && smolq__in_file(&part->file, *at, bytes)) return 1;
+    return smolq__stop(c, SMOLQ_E_FORMAT, "%llu bytes at offset %llu are not its %llu, not aligned or not in the file of %llu", (unsigned long long)smolq_u64_at(record + 8),
+                       (unsigned long long)*at, (unsigned long long)bytes, (unsigned long long)part->file.size);
+}
+
 /* The tensor records of a part, then where their bytes lie: aligned, inside the file, no two over one another. */
 static int smolq__take_tensors(smolq__cursor *c, smolq_gguf *g, uint32_t part_id, uint64_t n)
 {
@@ -4250,6 +4609,9 @@ static int smolq__take_tensors(smolq__cursor *c, smolq_gguf *g, uint32_t part_id
         stbds_arrput(g->tensors, entry);
     }
     part->header_bytes = c->at;
+    if (part->smq && (part->smq->section[SMOLQ__SECTION_TENSORS].n != n * SMOLQ__SMQ_RECORD || c->at != c->end))
+        return smolq__stop(c, SMOLQ_E_FORMAT, "a table of %llu bytes for %llu tensors, and metadata of %llu bytes in %llu", (unsigned long long)part->smq->section[SMOLQ__SECTION_TENSORS].n,
+                           (unsigned long long)n, (unsigned long long)c->at, (unsigned long long)c->end);
     if (!smolq__align_up(c->at, part->alignment, &part->data_start)) return smolq__stop(c, SMOLQ_E_FORMAT, "the header ends beyond 2^64");
     if (n == 0) return 1;
 
@@ -4260,7 +4622,7 @@ static int smolq__take_tensors(smolq__cursor *c, smolq_gguf *g, uint32_t part_id
     }
     for (i = 0; i < n; i++) {
         uint64_t at;
-        smolq__cursor record = smolq__cursor_over(smolq__part_bytes(part), g->tensors[before + i].record, part->header_bytes);
+        smolq__cursor record = smolq__cursor_over(part->bytes, g->tensors[before + i].record, part->header_bytes);
         smolq__take_tensor(&record, &t);
         c->number = i + 1;
         c->name_at = record.name_at;
@@ -4270,8 +4632,12 @@ static int smolq__take_tensors(smolq__cursor *c, smolq_gguf *g, uint32_t part_id
                                (unsigned long)part->alignment);
         if (!smolq__add(part->data_start, t.offset, &at))
             return smolq__stop(c, SMOLQ_E_FORMAT, "offset %llu is beyond 2^64", (unsigned long long)t.offset);
-        if (at > c->end || t.bytes > c->end - at) return smolq__stop_truncated(c, at, t.bytes);
-        extents[i].at = at;
+        if (at > part->gguf_bytes || t.bytes > part->gguf_bytes - at) {
+            c->end = part->gguf_bytes;
+            return smolq__stop_truncated(c, at, t.bytes);
+        }
+        extents[i].at = g->tensors[before + i].at = at;
+        if (!smolq__place_tensor(c, part, i, t.bytes, &g->tensors[before + i].at)) return 0;
         extents[i].end = at + t.bytes;
         extents[i].tensor = before + i;
         g->facts.tensor_bytes += t.bytes;
@@ -4290,6 +4656,24 @@ static int smolq__take_tensors(smolq__cursor *c, smolq_gguf *g, uint32_t part_id
     return 1;
 }
 
+/* Finds the GGUF in the file: it is the file, or an SMQ file holds it. */
+static smolq_result smolq__part_container(smolq__part *part, smolq__heap *heap, smolq_error *err)
+{
+    uint8_t magic[SMOLQ__SMQ_MAGIC_BYTES];
+    smolq_result result;
+    part->bytes = part->file.data;
+    part->gguf_bytes = part->file.size;
+    if (part->file.size < sizeof magic) return SMOLQ_OK;
+    result = smolq__file_read(&part->file, 0, magic, sizeof magic, err);
+    if (result || memcmp(magic, SMOLQ__SMQ_MAGIC, sizeof magic)) return result;
+    part->smq = (smolq__smq *)smolq__alloc(heap, sizeof *part->smq);
+    if (!part->smq) return smolq__fail_memory(heap, err, "a file");
+    result = smolq__smq_open(part->smq, heap, &part->file, err);
+    part->bytes = part->smq->section[SMOLQ__SECTION_METADATA].p;
+    part->gguf_bytes = part->smq->gguf_bytes;
+    return result;
+}
+
 /* Opens part number `id` and walks its header. */
 static smolq_result smolq__part_open(smolq__opening *o, uint32_t id, const char *path, const smolq_source *source)
 {
@@ -4301,13 +4685,14 @@ static smolq_result smolq__part_open(smolq__opening *o, uint32_t id, const char 
     if (!part) return smolq__fail_memory(&g->heap, o->err, "a file");
     stbds_arrput(g->parts, part);
     result = smolq__file_open(&part->file, &g->heap, path, source, o->options.no_map != 0, o->err);
+    if (!result) result = smolq__part_container(part, &g->heap, o->err);
     if (result) return result;
 
-    c = smolq__cursor_over(part->file.data, 0, part->file.size);
+    c = smolq__cursor_over(part->bytes, 0, part->smq ? part->smq->section[SMOLQ__SECTION_METADATA].n : part->file.size);
     c.part = part;
     c.heap = &g->heap;
     c.err = o->err;
-    if (!part->file.data) c.loaded = 0;
+    if (!part->bytes) c.loaded = 0;
     if (!smolq__take_preamble(&c, &o->options.limits, &part->version, &n_tensors, &n_pairs) || !smolq__take_pairs(&c, part, n_pairs) ||
         !smolq__take_alignment(&c, part) || !smolq__take_tensors(&c, g, id, n_tensors))
         return c.result;
@@ -4498,6 +4883,37 @@ SMOLQ_API smolq_result smolq_gguf_open(const char *path, const smolq_open_option
     return SMOLQ_OK;
 }
 
+/* ---- what only an SMQ file has ---- */
+
+static const smolq__smq *smolq__gguf_smq(const smolq_gguf *gguf) { return gguf->parts[0]->smq; }
+
+/* A section, or NULL. */
+static const smolq__section *smolq__gguf_section(const smolq_gguf *gguf, int32_t kind)
+{
+    const smolq__smq *smq = smolq__gguf_smq(gguf);
+    return smq && smq->section[kind].n ? &smq->section[kind] : NULL;
+}
+
+/* What the data of a tensor should have. */
+static uint64_t smolq__tensor_checksum(const smolq_gguf *gguf, uint64_t tensor)
+{
+    return smolq_u64_at(gguf->parts[0]->smq->section[SMOLQ__SECTION_TENSORS].p + tensor * SMOLQ__SMQ_RECORD + 16);
+}
+
+static smolq_result smolq__check_data(const smolq_gguf *gguf, uint64_t i, uint64_t sum, smolq_error *err)
+{
+    uint64_t expected = smolq__tensor_checksum(gguf, i);
+    char what[120];
+    smolq__quoted quoted;
+    smolq__text name;
+    if (sum == expected) return SMOLQ_OK;
+    name = smolq__tensor_name(gguf, (uint32_t)i);
+    snprintf(what, sizeof what, "tensor '%s'", smolq__quote(&quoted, name.p, name.n));
+    return smolq__smq_damaged(err, what, sum, expected);
+}
+
+/* ---- reading tensors ---- */
+
 /* Reads the tensors of all parts that are not in memory already into one allocation, each at a multiple of 64 bytes. */
 static smolq_result smolq__gguf_load_tensors(smolq_gguf *gguf, const smolq_open_options *options, smolq_error *err)
 {
@@ -4531,6 +4947,7 @@ static smolq_result smolq__gguf_load_tensors(smolq_gguf *gguf, const smolq_open_
                 result = smolq__fail(err, SMOLQ_E_CANCELLED, "the progress hook stopped the loading of tensors at %llu of %llu bytes",
                                      (unsigned long long)done, (unsigned long long)total);
         }
+        if (!result && o.verify != SMOLQ_VERIFY_ASKED && smolq__gguf_smq(gguf)) result = smolq__check_data(gguf, i, smolq__checksum_of(at, t.bytes), err);
         gguf->tensors[i].loaded = at;
         at += (size_t)((t.bytes + 63) & ~(uint64_t)63);
     }
@@ -4684,6 +5101,14 @@ static smolq_result smolq__output_write(smolq__output *out, const void *bytes, u
     return SMOLQ_OK;
 }
 
+/* Where the next bytes go, counted from the beginning. */
+static smolq_result smolq__output_seek(smolq__output *out, uint64_t at, smolq_error *err)
+{
+    LARGE_INTEGER to;
+    to.QuadPart = (LONGLONG)at;
+    return SetFilePointerEx(out->handle, to, NULL, FILE_BEGIN) ? SMOLQ_OK : smolq__fail_windows(err, "write", out->path);
+}
+
 static void smolq__output_discard(smolq__output *out)
 {
     if (out->opened) CloseHandle(out->handle);
@@ -4775,6 +5200,12 @@ static smolq_result smolq__output_write(smolq__output *out, const void *bytes, u
         n -= (uint64_t)done;
     }
     return SMOLQ_OK;
+}
+
+/* Where the next bytes go, counted from the beginning. */
+static smolq_result smolq__output_seek(smolq__output *out, uint64_t at, smolq_error *err)
+{
+    return lseek(out->fd, (off_t)at, SEEK_SET) == (off_t)at ? SMOLQ_OK : smolq__fail_file(err, "write", out->path, strerror(errno));
 }
 
 static void smolq__output_discard(smolq__output *out)
@@ -4875,19 +5306,6 @@ static smolq__record *smolq__find_record(const smolq__records *table, const char
     for (i = 0; i < table->n; i++)
         if (smolq_u64_at(table->p[i].p) == n && memcmp(table->p[i].p + 8, name, (size_t)n) == 0) return &table->p[i];
     return NULL;
-}
-
-static uint8_t *smolq__put_u32(uint8_t *p, uint32_t u)
-{
-    int i;
-    for (i = 0; i < 4; i++) p[i] = (uint8_t)(u >> i * 8);
-    return p + 4;
-}
-static uint8_t *smolq__put_u64(uint8_t *p, uint64_t u) { return smolq__put_u32(smolq__put_u32(p, (uint32_t)u), (uint32_t)(u >> 32)); }
-static uint8_t *smolq__put_bytes(uint8_t *p, const void *bytes, uint64_t n)
-{
-    if (n) memcpy(p, bytes, (size_t)n);
-    return p + n;
 }
 
 SMOLQ_API smolq_result smolq_gguf_create(const char *path, const smolq_allocator *allocator, smolq_gguf_writer **writer, smolq_error *err)
@@ -5786,26 +6204,17 @@ static int smolq__pieces_next(smolq__pieces *pieces, smolq__text *piece)
 }
 /* ---- end src/pretok.c ---- */
 
-/* ---- begin src/tokenizer.c ---- */
-/* ==== tokenizer.c: text to tokens and back ===========================================================================
- * Two kinds of vocabulary, one algorithm.  Text begins as a chain of small symbols; again and again the best pair of neighbours becomes one
- * symbol, until no pair fits:
+/* ---- begin src/vocab.c ---- */
+/* ==== vocab.c: the tables of a tokenizer ============================================================================
+ * The texts of all tokens, which of them a text is, what each is good for, and for byte-level BPE which pairs merge: from the metadata of a file, or ready to
+ * use from an SMQ file, where the tables stand as they are here.
  *
- *     SentencePiece ("llama")   symbols are characters, a pair fits if its text is a token, the best has the highest score
- *     byte-level BPE ("gpt2")   symbols are bytes, a pair fits if it is in the list of merges, the best stands first there;
- *                               the text is cut into pieces first (pretok.c), and each piece is a chain of its own
- *
- * Candidates wait in a heap, ordered by rank and then position.  A merge makes at most two new ones and leaves old ones that no longer fit:
- * they are told by their length when they come up.  So n symbols cost O(n log n), whatever the text.
- *
- * Before that, special tokens are cut out of the text: those of type USER always, control tokens when asked.  At each place the longest wins.
- * A control token never comes out of merging: text that merely looks like one stays text.
- *
- * All strings stay in the file's mapping.  For SmolLM3 (128256 tokens, 280147 merges) the tables here are 11 MB. */
+ * All strings stay in the file's mapping.  For SmolLM3 (128256 tokens, 280147 merges) the tables are 10 MB. */
 
 /* A token's type in the low bits, and what else is known about it. */
 enum { SMOLQ__KIND_TYPE = 7, SMOLQ__KIND_EOG = 8, SMOLQ__KIND_RSTRIP = 16, SMOLQ__KIND_COPY = 32 }; /* COPY: a token before it has the same text */
 
+typedef struct smolq__span { uint32_t at, n; } smolq__span; /* bytes of a text */
 typedef struct smolq__merge { uint32_t left, right, merged; } smolq__merge; /* token ids; the place in the list is the rank */
 
 struct smolq_vocab {
@@ -5816,13 +6225,14 @@ struct smolq_vocab {
     int32_t           n_vocab, byte_level;
     int32_t           trims;      /* remove_extra_whitespaces */
     const smolq__pretok *pre;     /* NULL for SentencePiece */
-    smolq__text      *texts;      /* [n_vocab] as in the file */
+    const uint8_t    *bytes;      /* of the array of tokens in the file */
+    smolq__span      *spans;      /* [n_vocab] where in them each text stands; from here to merge_slots: once open never written, as a mapping may hold them */
     uint8_t          *kinds;      /* [n_vocab] */
     float            *scores;     /* [n_vocab] or NULL */
     smolq__index      index;      /* text to id; of equal texts the first */
     uint32_t          byte_ids[256]; /* token of a single byte, SMOLQ__NONE where there is none */
     smolq__merge     *merges;     /* [n_merges] */
-    smolq__slot      *merge_slots;
+    smolq__slot      *merge_slots; /* [merge_mask + 1] pair to rank */
     uint32_t          n_merges, merge_mask;
     uint64_t          merge_seed;
     uint32_t         *specials;   /* ids of special tokens, sorted by text */
@@ -5830,7 +6240,16 @@ struct smolq_vocab {
 };
 
 static int32_t smolq__kind_type(const smolq_vocab *v, uint32_t id) { return v->kinds[id] & SMOLQ__KIND_TYPE; }
-static smolq__text smolq__vocab_text(const void *table, uint32_t id) { return ((const smolq_vocab *)table)->texts[id]; }
+
+/* A token's text, as it stands in the file. */
+static smolq__text smolq__text_of(const smolq_vocab *v, uint32_t id)
+{
+    smolq__text text;
+    text.p = (const char *)v->bytes + v->spans[id].at;
+    text.n = v->spans[id].n;
+    return text;
+}
+static smolq__text smolq__index_text(const void *table, uint32_t id) { return smolq__text_of((const smolq_vocab *)table, id); }
 
 /* ---- the byte alphabet of GPT-2 ----
  * Each byte has a visible character: ! to ~, the Latin-1 letters and signs stand for themselves, the other 68 are moved up to U+0100..U+0143. */
@@ -5893,41 +6312,57 @@ static int smolq__get_numbers(const smolq_gguf *gguf, const char *key, int32_t n
     return 1;
 }
 
-/* tokens: texts and index */
-static smolq_result smolq__load_tokens(smolq_vocab *v, smolq__heap *heap, const smolq_gguf *gguf, const smolq_open_options *options, smolq_error *err)
+/* The array of tokens: found, strings, not too many; sets n_vocab and bytes. */
+static smolq_result smolq__find_tokens(smolq_vocab *v, const smolq_gguf *gguf, const smolq_open_options *options, smolq_value *array, smolq_error *err)
 {
     const char *key = SMOLQ__KEY("tokens");
-    uint64_t limit = options->limits.n_vocab ? options->limits.n_vocab : 1u << 24, at = 0;
-    smolq_value array;
+    uint64_t limit = options->limits.n_vocab ? options->limits.n_vocab : 1u << 24;
     smolq__place found;
-    int32_t first, n, i;
-    uint32_t hash[SMOLQ__AT_A_TIME];
-    int has = smolq__get_array(gguf, key, &array, err);
+    int has = smolq__get_array(gguf, key, array, err);
     if (has < 0) return SMOLQ_E_FORMAT;
     if (!has) return smolq__fail(err, SMOLQ_E_MISSING, "missing key '%s' (required by every tokenizer)", key);
-    if (array.element_type != SMOLQ_GGUF_STRING || array.n == 0)
-        return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s': expected an array of strings, found %s", key, smolq__describe(&found, &array));
-    if (array.n > limit || array.n > INT32_MAX)
-        return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "key '%s': %llu tokens, at most %llu are allowed (limits.n_vocab)", key, (unsigned long long)array.n, (unsigned long long)limit);
-    v->n_vocab = (int32_t)array.n;
-    v->texts = (smolq__text *)smolq__alloc(heap, array.n * sizeof *v->texts);
+    if (array->element_type != SMOLQ_GGUF_STRING || array->n == 0)
+        return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s': expected an array of strings, found %s", key, smolq__describe(&found, array));
+    if (array->n > limit || array->n > INT32_MAX)
+        return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "key '%s': %llu tokens, at most %llu are allowed (limits.n_vocab)", key, (unsigned long long)array->n, (unsigned long long)limit);
+    if (array->data_bytes > UINT32_MAX)
+        return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "key '%s': %llu bytes of text, at most 2^32-1 are allowed", key, (unsigned long long)array->data_bytes);
+    v->n_vocab = (int32_t)array->n;
+    v->bytes = array->data;
+    return SMOLQ_OK;
+}
+
+/* tokens: texts and index; seed 0: one of this process */
+static smolq_result smolq__load_tokens(smolq_vocab *v, smolq__heap *heap, const smolq_gguf *gguf, const smolq_open_options *options, uint64_t seed, smolq_error *err)
+{
+    const char *key = SMOLQ__KEY("tokens");
+    uint64_t at = 0;
+    smolq_value array;
+    int32_t first, n, i;
+    uint32_t hash[SMOLQ__AT_A_TIME];
+    smolq_result result = smolq__find_tokens(v, gguf, options, &array, err);
+    if (result) return result;
+    v->spans = (smolq__span *)smolq__alloc(heap, array.n * sizeof *v->spans);
     v->kinds = (uint8_t *)smolq__alloc(heap, array.n);
-    if (!v->texts || !v->kinds || !smolq__index_open(&v->index, heap, (uint32_t)array.n, smolq__vocab_text, v)) return smolq__fail_memory(heap, err, "the vocabulary");
+    if (!v->spans || !v->kinds || !smolq__index_open(&v->index, heap, (uint32_t)array.n, smolq__index_text, v)) return smolq__fail_memory(heap, err, "the vocabulary");
+    if (seed) v->index.seed = seed;
     for (first = 0; first < v->n_vocab; first += n) { /* so many at a time, whose slots are on their way together */
         n = v->n_vocab - first < SMOLQ__AT_A_TIME ? v->n_vocab - first : (int32_t)SMOLQ__AT_A_TIME;
         for (i = 0; i < n; i++) {
-            smolq__text *text = &v->texts[first + i];
-            if (!smolq__next_text(&array, &at, text)) return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s': the array ends in token %d of %d", key, (int)(first + i), (int)v->n_vocab);
-            if (text->n > SMOLQ__TOKEN_BYTES_MAX)
-                return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s': token %d has %llu bytes, expected at most %d", key, (int)(first + i), (unsigned long long)text->n,
+            smolq__text text;
+            if (!smolq__next_text(&array, &at, &text)) return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s': the array ends in token %d of %d", key, (int)(first + i), (int)v->n_vocab);
+            if (text.n > SMOLQ__TOKEN_BYTES_MAX)
+                return smolq__fail(err, SMOLQ_E_FORMAT, "key '%s': token %d has %llu bytes, expected at most %d", key, (int)(first + i), (unsigned long long)text.n,
                                    (int)SMOLQ__TOKEN_BYTES_MAX);
-            if ((int32_t)text->n > v->facts.max_token_bytes) v->facts.max_token_bytes = (int32_t)text->n;
-            hash[i] = smolq__hash(v->index.seed, *text);
+            v->spans[first + i].at = (uint32_t)(at - text.n);
+            v->spans[first + i].n = (uint32_t)text.n;
+            if ((int32_t)text.n > v->facts.max_token_bytes) v->facts.max_token_bytes = (int32_t)text.n;
+            hash[i] = smolq__hash(v->index.seed, text);
             SMOLQ__FETCH(&v->index.slots[hash[i] & v->index.mask]);
         }
         for (i = 0; i < n; i++) {
             v->kinds[first + i] = SMOLQ_TOKEN_NORMAL;
-            if (v->texts[first + i].n && smolq__index_add_hashed(&v->index, (uint32_t)(first + i), hash[i]) != SMOLQ__NONE) v->kinds[first + i] |= SMOLQ__KIND_COPY;
+            if (v->spans[first + i].n && smolq__index_add_hashed(&v->index, (uint32_t)(first + i), hash[i]) != SMOLQ__NONE) v->kinds[first + i] |= SMOLQ__KIND_COPY;
         }
     }
     return SMOLQ_OK;
@@ -5988,7 +6423,7 @@ static smolq__slot *smolq__merge_slot(const smolq_vocab *v, uint32_t left, uint3
 /* Whether id is what the index has for this text. */
 static int smolq__is_text(const smolq_vocab *v, uint32_t id, const uint8_t *p, size_t n)
 {
-    return v->texts[id].n == n && memcmp(v->texts[id].p, p, n) == 0 && !(v->kinds[id] & SMOLQ__KIND_COPY);
+    return v->spans[id].n == n && memcmp(v->bytes + v->spans[id].at, p, n) == 0 && !(v->kinds[id] & SMOLQ__KIND_COPY);
 }
 
 /* A line of the merges on its way: first only text, then ids. */
@@ -6024,8 +6459,8 @@ static void smolq__fetch_text(const smolq_vocab *v, uint32_t hash, int is_placed
 {
     uint32_t id = v->index.slots[hash & v->index.mask].id;
     if (id == SMOLQ__NONE) return;
-    if (is_placed) SMOLQ__FETCH(v->texts[id].p);
-    else SMOLQ__FETCH(&v->texts[id]);
+    if (is_placed) SMOLQ__FETCH(v->bytes + v->spans[id].at);
+    else SMOLQ__FETCH(&v->spans[id]);
 }
 
 /* The ids of both parts and of what they become.  A merge whose parts or result are no tokens can't be used and is left out. */
@@ -6206,7 +6641,7 @@ static void smolq__load_ends(smolq_vocab *v, int typed)
 /* Order of special tokens: by bytes, a shorter one before those that begin with it. */
 static int smolq__special_before(const smolq_vocab *v, uint32_t a, uint32_t b)
 {
-    smolq__text x = v->texts[a], y = v->texts[b];
+    smolq__text x = smolq__text_of(v, a), y = smolq__text_of(v, b);
     int order = memcmp(x.p, y.p, x.n < y.n ? x.n : y.n);
     return order != 0 ? order < 0 : x.n < y.n;
 }
@@ -6225,7 +6660,7 @@ static void smolq__special_sift(smolq_vocab *v, uint32_t root, uint32_t n)
 static int smolq__is_special(const smolq_vocab *v, uint32_t id)
 {
     int32_t type = smolq__kind_type(v, id);
-    return (type == SMOLQ_TOKEN_CONTROL || type == SMOLQ_TOKEN_USER || type == SMOLQ_TOKEN_UNKNOWN) && v->texts[id].n > 0 && v->texts[id].n <= SMOLQ__SPECIAL_BYTES_MAX && !(v->kinds[id] & SMOLQ__KIND_COPY);
+    return (type == SMOLQ_TOKEN_CONTROL || type == SMOLQ_TOKEN_USER || type == SMOLQ_TOKEN_UNKNOWN) && v->spans[id].n > 0 && v->spans[id].n <= SMOLQ__SPECIAL_BYTES_MAX && !(v->kinds[id] & SMOLQ__KIND_COPY);
 }
 
 /* The sorted list of what is looked for in text.  Longer tokens than 255 bytes are not: that bounds the work at each place. */
@@ -6245,7 +6680,7 @@ static smolq_result smolq__load_specials(smolq_vocab *v, smolq__heap *heap, smol
         smolq__special_sift(v, 0, i - 1);
     }
     for (i = 0, b = 0; b < 257; b++) {
-        while (i < n && (uint8_t)v->texts[v->specials[i]].p[0] < b) i++;
+        while (i < n && (uint8_t)smolq__text_of(v, v->specials[i]).p[0] < b) i++;
         v->special_first[b] = i;
     }
     return SMOLQ_OK;
@@ -6268,7 +6703,7 @@ static smolq_result smolq__load_phi3(smolq_vocab *v, const smolq_gguf *gguf, smo
         }
     if (!is_phi3) return SMOLQ_OK;
     for (id = 0; id < (uint32_t)v->n_vocab; id++)
-        if (smolq__is_special(v, id) && !smolq__text_is(v->texts[id], "<unk>") && !smolq__text_is(v->texts[id], "<s>") && !smolq__text_is(v->texts[id], "<|endoftext|>"))
+        if (smolq__is_special(v, id) && !smolq__text_is(smolq__text_of(v, id), "<unk>") && !smolq__text_is(smolq__text_of(v, id), "<s>") && !smolq__text_is(smolq__text_of(v, id), "<|endoftext|>"))
             v->kinds[id] |= SMOLQ__KIND_RSTRIP;
     return SMOLQ_OK;
 }
@@ -6333,26 +6768,230 @@ static smolq_result smolq__load_facts(smolq_vocab *v, const smolq_gguf *gguf, co
     return SMOLQ_OK;
 }
 
-/* Builds a vocabulary on a heap; on failure the caller closes the heap.  The file must stay open. */
-static smolq_result smolq__vocab_load(smolq__heap *heap, const smolq_gguf *gguf, const smolq_open_options *options, smolq_vocab **vocab, smolq_error *err)
+/* ---- tables ready to use ----
+ * The section VOCAB of an SMQ file (docs/smq.md) has the large tables as they are here: a head of numbers, then each table at the next multiple of 64.  What is cheap to
+ * make is not in it: the special tokens, the bytes, the facts.
+ *
+ * The tables are checked for what the code here relies on: every text within the array, every id within its table, runs of full slots that end soon.  That they say the
+ * same as the metadata only smolq_smq_verify finds out. */
+
+enum { SMOLQ__TABLES_VERSION = 1, SMOLQ__TABLES_HEAD = 64, SMOLQ__TABLES_SCORES = 1, SMOLQ__LONGEST_RUN = 1024 };
+
+/*    field      offset bits, of the head */
+#define SMOLQ__TABLES_FIELDS(X) \
+    X(version,   0, 32) \
+    X(n_vocab,   4, 32) \
+    X(n_merges,  8, 32) \
+    X(flags,    12, 32) /* SMOLQ__TABLES_SCORES */ \
+    X(n_slots,  16, 32) /* of the index: a power of two */ \
+    X(n_pairs,  20, 32) /* slots of the merges: a power of two, or 0 */ \
+    X(seed,     24, 64) /* of both */ \
+    X(eot,      32, 32) /* what the texts of tokens say, where the metadata may not: 2^32-1 is none */ \
+    X(eom,      36, 32)
+typedef struct smolq__tables {
+#define SMOLQ__FIELD(name, offset, bits) uint64_t name;
+    SMOLQ__TABLES_FIELDS(SMOLQ__FIELD)
+#undef SMOLQ__FIELD
+    uint64_t spans, kinds, scores, slots, merges, merge_slots, end; /* where each begins in the section */
+} smolq__tables;
+
+static int smolq__is_power(uint64_t n) { return n > 0 && (n & (n - 1)) == 0; }
+
+static void smolq__tables_layout(smolq__tables *t)
 {
+    uint64_t at = SMOLQ__TABLES_HEAD;
+#define SMOLQ__TABLE(name, bytes) \
+    t->name = at; \
+    at = (at + (bytes) + 63) & ~(uint64_t)63;
+    SMOLQ__TABLE(spans, t->n_vocab * sizeof(smolq__span))
+    SMOLQ__TABLE(kinds, t->n_vocab)
+    SMOLQ__TABLE(scores, t->flags & SMOLQ__TABLES_SCORES ? t->n_vocab * sizeof(float) : 0)
+    SMOLQ__TABLE(slots, t->n_slots * sizeof(smolq__slot))
+    SMOLQ__TABLE(merges, t->n_merges * sizeof(smolq__merge))
+    SMOLQ__TABLE(merge_slots, t->n_pairs * sizeof(smolq__slot))
+#undef SMOLQ__TABLE
+    t->end = at;
+}
+
+/* Every text as the array has it: its length, its bytes, then the next.  The longest of them, or -1. */
+static int32_t smolq__check_spans(const smolq__span *spans, uint64_t n, uint64_t data_bytes)
+{
+    uint64_t at = 8, i;
+    uint32_t longest = 0, wrong = 0;
+    for (i = 0; i < n; i++) {
+        wrong |= (uint32_t)(spans[i].at != at) | (uint32_t)(spans[i].n > SMOLQ__TOKEN_BYTES_MAX);
+        if (spans[i].n > longest) longest = spans[i].n;
+        at += 8 + (uint64_t)spans[i].n;
+    }
+    return wrong || at - 8 != data_bytes ? -1 : (int32_t)longest;
+}
+
+/* Ids below n, and no run of full slots (around the end, too) that a look-up would follow for long. */
+static int smolq__check_slots(const smolq__slot *slots, uint64_t n_slots, uint64_t n)
+{
+    uint32_t run = 0, longest = 0, wrong = 0;
+    uint64_t i;
+    for (i = 0; i < n_slots + SMOLQ__LONGEST_RUN; i++) {
+        uint32_t id = slots[i & (n_slots - 1)].id, full = (uint32_t)(id != SMOLQ__NONE);
+        wrong |= full & (uint32_t)(id >= n);
+        run = (run + 1) & (0 - full);
+        if (run > longest) longest = run;
+    }
+    return !wrong && longest < n_slots && longest <= SMOLQ__LONGEST_RUN;
+}
+
+static int smolq__check_merges(const smolq__merge *merges, uint64_t n, uint64_t n_vocab)
+{
+    uint32_t wrong = 0;
+    uint64_t i;
+    for (i = 0; i < n; i++) wrong |= (uint32_t)(merges[i].left >= n_vocab) | (uint32_t)(merges[i].right >= n_vocab) | (uint32_t)(merges[i].merged >= n_vocab);
+    return !wrong;
+}
+
+static int smolq__check_kinds(const uint8_t *kinds, uint64_t n)
+{
+    const uint8_t known = SMOLQ__KIND_TYPE | SMOLQ__KIND_EOG | SMOLQ__KIND_RSTRIP | SMOLQ__KIND_COPY;
+    uint32_t wrong = 0;
+    uint64_t i;
+    for (i = 0; i < n; i++) wrong |= (uint32_t)((kinds[i] & SMOLQ__KIND_TYPE) < SMOLQ_TOKEN_NORMAL) | (uint32_t)((kinds[i] & SMOLQ__KIND_TYPE) > SMOLQ_TOKEN_BYTE) | (uint32_t)((kinds[i] & ~known) != 0);
+    return !wrong;
+}
+
+static int smolq__check_scores(const float *scores, uint64_t n)
+{
+    uint64_t i;
+    for (i = 0; i < n; i++)
+        if (scores[i] != scores[i]) return 0;
+    return 1;
+}
+
+/* Points the vocabulary at the tables of a section.  What is wrong with them, or NULL. */
+static const char *smolq__use_tables(smolq_vocab *v, const smolq_value *tokens, const uint8_t *p, uint64_t n)
+{
+    smolq__tables t;
+#define SMOLQ__FIELD(name, offset, bits) t.name = smolq_u##bits##_at(p + offset);
+    SMOLQ__TABLES_FIELDS(SMOLQ__FIELD)
+#undef SMOLQ__FIELD
+    if (t.n_vocab != tokens->n || t.n_slots < 16 || !smolq__is_power(t.n_slots) || (v->byte_level ? !smolq__is_power(t.n_pairs) : t.n_pairs > 0) ||
+        t.n_merges > t.n_pairs || t.flags & ~(uint64_t)SMOLQ__TABLES_SCORES || (v->byte_level && t.flags) || (t.eot != SMOLQ__NONE && t.eot >= t.n_vocab) ||
+        (t.eom != SMOLQ__NONE && t.eom >= t.n_vocab))
+        return "its head does not go with the metadata";
+    smolq__tables_layout(&t);
+    if (t.end != n) return "its size is not that of its tables";
+    v->spans = (smolq__span *)(void *)(p + t.spans);
+    v->kinds = (uint8_t *)(p + t.kinds);
+    v->scores = t.flags & SMOLQ__TABLES_SCORES ? (float *)(void *)(p + t.scores) : NULL;
+    v->index.slots = (smolq__slot *)(void *)(p + t.slots);
+    v->index.mask = (uint32_t)t.n_slots - 1;
+    v->index.seed = v->merge_seed = t.seed;
+    v->index.text_of = smolq__index_text;
+    v->index.table = v;
+    v->n_merges = (uint32_t)t.n_merges;
+    v->merges = (smolq__merge *)(void *)(p + t.merges);
+    v->merge_slots = (smolq__slot *)(void *)(p + t.merge_slots);
+    v->merge_mask = v->byte_level ? (uint32_t)t.n_pairs - 1 : 0;
+    v->facts.eot = (int32_t)t.eot;
+    v->facts.eom = (int32_t)t.eom;
+    v->facts.max_token_bytes = smolq__check_spans(v->spans, t.n_vocab, tokens->data_bytes);
+    if (v->facts.max_token_bytes < 0) return "its texts are not those of the metadata";
+    if (!smolq__check_kinds(v->kinds, t.n_vocab)) return "a token is of an unknown kind";
+    if (v->scores && !smolq__check_scores(v->scores, t.n_vocab)) return "a score is NaN";
+    if (!smolq__check_slots(v->index.slots, t.n_slots, t.n_vocab)) return "its index has a token that is not there, or is too full";
+    if (!smolq__check_merges(v->merges, t.n_merges, t.n_vocab)) return "a merge has a token that is not there";
+    if (v->byte_level && !smolq__check_slots(v->merge_slots, t.n_pairs, t.n_merges)) return "its pairs have a merge that is not there, or are too many";
+    return NULL;
+}
+
+/* The section for this vocabulary, on the heap; NULL: no memory. */
+static uint8_t *smolq__write_tables(const smolq_vocab *v, smolq__heap *heap, uint64_t *n)
+{
+    smolq__tables t;
+    uint8_t *p;
+    memset(&t, 0, sizeof t);
+    t.version = SMOLQ__TABLES_VERSION;
+    t.n_vocab = (uint64_t)v->n_vocab;
+    t.n_merges = v->n_merges;
+    t.flags = v->scores ? SMOLQ__TABLES_SCORES : 0;
+    t.n_slots = (uint64_t)v->index.mask + 1;
+    t.n_pairs = v->byte_level ? (uint64_t)v->merge_mask + 1 : 0;
+    t.seed = v->index.seed;
+    t.eot = (uint32_t)v->facts.eot;
+    t.eom = (uint32_t)v->facts.eom;
+    smolq__tables_layout(&t);
+    p = (uint8_t *)smolq__alloc(heap, t.end);
+    if (!p) return NULL;
+#define SMOLQ__FIELD(name, offset, bits) smolq__put_u##bits(p + offset, (uint##bits##_t)t.name);
+    SMOLQ__TABLES_FIELDS(SMOLQ__FIELD)
+#undef SMOLQ__FIELD
+    smolq__put_bytes(p + t.spans, v->spans, t.n_vocab * sizeof *v->spans);
+    smolq__put_bytes(p + t.kinds, v->kinds, t.n_vocab);
+    if (v->scores) smolq__put_bytes(p + t.scores, v->scores, t.n_vocab * sizeof *v->scores);
+    smolq__put_bytes(p + t.slots, v->index.slots, t.n_slots * sizeof *v->index.slots);
+    smolq__put_bytes(p + t.merges, v->merges, t.n_merges * sizeof *v->merges);
+    smolq__put_bytes(p + t.merge_slots, v->merge_slots, t.n_pairs * sizeof *v->merge_slots);
+    *n = t.end;
+    return p;
+}
+
+/* Whether the tables of an SMQ file can be used where they are: a section of this version, on a little-endian machine. */
+static int smolq__has_tables(const smolq__section *section)
+{
+    const uint32_t one = 1;
+    uint8_t first;
+    memcpy(&first, &one, 1);
+    return first == 1 && section && section->n >= SMOLQ__TABLES_HEAD && smolq_u32_at(section->p) == SMOLQ__TABLES_VERSION;
+}
+
+/* ---- open ---- */
+
+/* From the metadata alone; seed 0: one of this process. */
+static smolq_result smolq__build_tables(smolq_vocab *v, smolq__heap *heap, const smolq_gguf *gguf, const smolq_open_options *options, uint64_t seed, smolq_error *err)
+{
+    int typed = 0;
+    smolq_result result = smolq__load_tokens(v, heap, gguf, options, seed, err);
+    if (!result) result = smolq__load_kinds(v, heap, gguf, options, &typed, err);
+    if (!result) result = smolq__load_facts(v, gguf, options, err);
+    if (result) return result;
+    smolq__load_ends(v, typed);
+    if (v->byte_level) result = smolq__load_merges(v, heap, gguf, err);
+    if (!result) result = smolq__load_phi3(v, gguf, err);
+    return result;
+}
+
+static smolq_result smolq__take_tables(smolq_vocab *v, const smolq_gguf *gguf, const smolq_open_options *options, const smolq__section *section, smolq_error *err)
+{
+    smolq_value tokens;
+    const char *why;
+    int32_t eot, eom;
+    smolq_result result = smolq__find_tokens(v, gguf, options, &tokens, err);
+    if (result) return result;
+    why = smolq__use_tables(v, &tokens, section->p, section->n);
+    if (why) return smolq__fail(err, SMOLQ_E_FORMAT, "the vocabulary of the SMQ file: %s", why);
+    eot = v->facts.eot;
+    eom = v->facts.eom;
+    result = smolq__load_facts(v, gguf, options, err);
+    v->facts.eot = eot;
+    v->facts.eom = eom;
+    return result;
+}
+
+/* Opens a vocabulary on a heap; on failure the caller closes the heap.  The file must stay open.  seed: of tables that are made; other than 0, they are made in any case. */
+static smolq_result smolq__vocab_load(smolq__heap *heap, const smolq_gguf *gguf, const smolq_open_options *options, uint64_t seed, smolq_vocab **vocab, smolq_error *err)
+{
+    const smolq__section *section = smolq__gguf_section(gguf, SMOLQ__SECTION_VOCAB);
     smolq_open_options o;
     smolq_vocab *v = (smolq_vocab *)smolq__alloc(heap, sizeof *v);
     smolq_result result;
-    int typed = 0;
     smolq__options(&o, sizeof o, options, (uint32_t)sizeof o);
     if (!v) return smolq__fail_memory(heap, err, "the vocabulary");
     v->allocator = heap->allocator;
     result = smolq__load_model_name(v, gguf, &o, err);
-    if (!result) result = smolq__load_tokens(v, heap, gguf, &o, err);
-    if (!result) result = smolq__load_kinds(v, heap, gguf, &o, &typed, err);
-    if (!result) result = smolq__load_facts(v, gguf, &o, err);
     if (result) return result;
-    smolq__load_ends(v, typed);
+    if (!seed && smolq__has_tables(section)) result = smolq__take_tables(v, gguf, &o, section, err);
+    else result = smolq__build_tables(v, heap, gguf, &o, seed, err);
+    if (result) return result;
     smolq__load_bytes(v);
-    if (v->byte_level) result = smolq__load_merges(v, heap, gguf, err);
-    if (!result) result = smolq__load_phi3(v, gguf, err);
-    if (!result) result = smolq__load_specials(v, heap, err);
+    result = smolq__load_specials(v, heap, err);
     if (!result) *vocab = v;
     return result;
 }
@@ -6369,7 +7008,7 @@ SMOLQ_API smolq_result smolq_vocab_open(const char *path, const smolq_open_optio
     if (result) return result;
     smolq__options(&o, sizeof o, options, (uint32_t)sizeof o);
     smolq__heap_init(&heap, &o.allocator, o.limits.memory);
-    result = smolq__vocab_load(&heap, gguf, options, &v, err);
+    result = smolq__vocab_load(&heap, gguf, options, 0, &v, err);
     if (result) {
         smolq__heap_close(&heap);
         smolq_gguf_close(gguf);
@@ -6405,8 +7044,8 @@ SMOLQ_API smolq_result smolq_token_info(const smolq_vocab *vocab, int32_t id, sm
 {
     smolq_result result = smolq__check_id(vocab, id, err);
     if (result) return result;
-    token->text = vocab->texts[id].p;
-    token->bytes = vocab->texts[id].n;
+    token->text = smolq__text_of(vocab, (uint32_t)id).p;
+    token->bytes = vocab->spans[id].n;
     token->score = vocab->scores ? vocab->scores[id] : 0.0f;
     token->type = smolq__kind_type(vocab, (uint32_t)id);
     return SMOLQ_OK;
@@ -6422,6 +7061,674 @@ SMOLQ_API int32_t smolq_token_is_eog(const smolq_vocab *vocab, int32_t id)
 {
     return id >= 0 && id < vocab->n_vocab && (vocab->kinds[id] & SMOLQ__KIND_EOG) != 0;
 }
+/* ---- end src/vocab.c ---- */
+
+/* ---- begin src/smq_verify.c ---- */
+/* ==== smq_verify.c: is an SMQ file whole? ===========================================================================
+ * Opening has checked everything before the data (smq.c).  Here come the data of the tensors, one by one or in steps before the first evaluation, and for who wants to
+ * know all of it: that nothing lies over anything, that what lies between is zero, and that the tables of the vocabulary say what the metadata say. */
+
+#define SMOLQ__COPY_PIECE ((uint64_t)1 << 18) /* bytes; some microseconds of checksum */
+
+/* Bytes of a file that are used once: where they lie, or through a buffer [SMOLQ__COPY_PIECE]. */
+typedef struct smolq__reader { const smolq__file *file; uint8_t *buffer; } smolq__reader;
+
+static smolq_result smolq__reader_open(smolq__reader *r, smolq__heap *heap, const smolq__file *file, smolq_error *err)
+{
+    r->file = file;
+    r->buffer = file->data ? NULL : (uint8_t *)smolq__alloc_raw(heap, SMOLQ__COPY_PIECE);
+    return file->data || r->buffer ? SMOLQ_OK : smolq__fail_memory(heap, err, "a buffer");
+}
+
+static smolq_result smolq__reader_take(smolq__reader *r, uint64_t at, uint64_t n, const uint8_t **p, smolq_error *err) /* n: at most SMOLQ__COPY_PIECE */
+{
+    *p = r->file->data ? r->file->data + (size_t)at : r->buffer;
+    return r->file->data ? SMOLQ_OK : smolq__file_read(r->file, at, r->buffer, n, err);
+}
+
+static int smolq__all_zero(const uint8_t *p, uint64_t n)
+{
+    uint8_t any = 0;
+    uint64_t i;
+    for (i = 0; i < n; i++) any |= p[i];
+    return any == 0;
+}
+
+/* ---- tensors ---- */
+
+static smolq_result smolq__need_smq(const smolq_gguf *gguf, smolq_error *err)
+{
+    if (!gguf) return smolq__fail(err, SMOLQ_E_ARGUMENT, "gguf is NULL");
+    return smolq__gguf_smq(gguf) ? SMOLQ_OK : smolq__fail(err, SMOLQ_E_ARGUMENT, "a GGUF file has no checksums; this is for SMQ files");
+}
+
+SMOLQ_API smolq_result smolq_smq_checksum(const smolq_gguf *gguf, uint64_t tensor, uint64_t *checksum, smolq_error *err)
+{
+    smolq_result result = smolq__need_smq(gguf, err);
+    if (result) return result;
+    if (tensor >= gguf->facts.n_tensors) return smolq__fail(err, SMOLQ_E_ARGUMENT, "tensor %llu of %llu", (unsigned long long)tensor, (unsigned long long)gguf->facts.n_tensors);
+    *checksum = smolq__tensor_checksum(gguf, tensor);
+    return SMOLQ_OK;
+}
+
+/* A walk over tensors that can be left and taken up again. */
+typedef struct smolq__verifying {
+    uint64_t        tensor, at; /* the next byte to look at */
+    smolq__checksum sum;        /* of those of this tensor so far */
+} smolq__verifying;
+
+/* The next piece; SMOLQ_MORE while there is more before tensor `end`.  After an error the walk begins again where this tensor begins. */
+static smolq_result smolq__verify_step(const smolq_gguf *gguf, smolq__reader *reader, smolq__verifying *v, uint64_t end, uint64_t *done, smolq_error *err)
+{
+    const uint8_t *p;
+    smolq_tensor_info t;
+    smolq_result result;
+    if (v->tensor >= end) return SMOLQ_OK;
+    smolq__tensor_at(gguf, v->tensor, &t);
+    if (v->at == 0) smolq__checksum_begin(&v->sum);
+    *done = t.bytes - v->at < SMOLQ__COPY_PIECE ? t.bytes - v->at : SMOLQ__COPY_PIECE;
+    result = smolq__reader_take(reader, t.offset + v->at, *done, &p, err);
+    if (!result) {
+        smolq__checksum_add(&v->sum, p, *done);
+        v->at += *done;
+        if (v->at < t.bytes) return SMOLQ_MORE;
+        result = smolq__check_data(gguf, v->tensor, smolq__checksum_end(&v->sum), err);
+    }
+    v->at = 0;
+    if (result) return result;
+    return ++v->tensor < end ? SMOLQ_MORE : SMOLQ_OK;
+}
+
+/* Tensors [first, end). */
+static smolq_result smolq__verify_tensors(const smolq_gguf *gguf, uint64_t first, uint64_t end, const smolq_smq_options *options, smolq_error *err)
+{
+    smolq__reader reader;
+    smolq__verifying v;
+    smolq__heap heap;
+    smolq_result result;
+    uint64_t done = 0, all = 0;
+    memset(&v, 0, sizeof v);
+    v.tensor = first;
+    smolq__heap_init(&heap, &options->allocator, 0);
+    result = smolq__reader_open(&reader, &heap, &gguf->parts[0]->file, err);
+    if (!result) result = SMOLQ_MORE;
+    while (result == SMOLQ_MORE) {
+        result = smolq__verify_step(gguf, &reader, &v, end, &done, err);
+        all += done;
+        if (result >= 0 && options->progress && options->progress(options->user, (float)((double)all / (double)gguf->facts.tensor_bytes)))
+            result = smolq__fail(err, SMOLQ_E_CANCELLED, "the progress hook stopped at %llu of %llu bytes", (unsigned long long)all, (unsigned long long)gguf->facts.tensor_bytes);
+    }
+    smolq__heap_close(&heap);
+    return result;
+}
+
+SMOLQ_API smolq_result smolq_smq_verify_tensor(const smolq_gguf *gguf, uint64_t tensor, smolq_error *err)
+{
+    smolq_smq_options none;
+    smolq_result result = smolq__need_smq(gguf, err);
+    memset(&none, 0, sizeof none);
+    if (result) return result;
+    if (tensor >= gguf->facts.n_tensors) return smolq__fail(err, SMOLQ_E_ARGUMENT, "tensor %llu of %llu", (unsigned long long)tensor, (unsigned long long)gguf->facts.n_tensors);
+    return smolq__verify_tensors(gguf, tensor, tensor + 1, &none, err);
+}
+
+/* ---- the rest ---- */
+
+/* Everything that has a place in the file, sections of other builds too, in the order of the places; NULL: no memory. */
+static smolq_result smolq__smq_extents(const smolq_gguf *gguf, smolq__heap *heap, smolq__extent **extents, uint64_t *n, smolq_error *err)
+{
+    const smolq__part *part = gguf->parts[0];
+    const smolq__smq *smq = part->smq;
+    uint64_t i, n_tensors = gguf->facts.n_tensors;
+    smolq__extent *e = (smolq__extent *)smolq__alloc(heap, (2 + smq->n_sections + n_tensors) * sizeof *e);
+    *extents = e;
+    *n = 2 + smq->n_sections + n_tensors;
+    if (!e) return smolq__fail_memory(heap, err, "the places in the file");
+    e->end = SMOLQ__SMQ_HEADER;
+    e++;
+    e->at = smq->table;
+    e->end = smq->table + smq->n_sections * SMOLQ__SMQ_ENTRY;
+    for (i = 0; i < smq->n_sections; i++) {
+        uint8_t entry[SMOLQ__SMQ_ENTRY];
+        smolq_result result = smolq__file_read(&part->file, smq->table + i * SMOLQ__SMQ_ENTRY, entry, sizeof entry, err);
+        if (result) return result;
+        e++;
+        e->at = smolq_u64_at(entry + 8);
+        if (!smolq__in_file(&part->file, e->at, smolq_u64_at(entry + 16))) return smolq__fail(err, SMOLQ_E_FORMAT, "section %u is not in the SMQ file", (unsigned)smolq_u32_at(entry));
+        e->end = e->at + smolq_u64_at(entry + 16);
+    }
+    for (i = 0; i < n_tensors; i++) {
+        smolq_tensor_info t;
+        smolq__tensor_at(gguf, i, &t);
+        e++;
+        e->at = t.offset;
+        e->end = t.offset + t.bytes;
+    }
+    smolq__sort_extents(*extents, *n);
+    return SMOLQ_OK;
+}
+
+static smolq_result smolq__verify_zeros(smolq__reader *reader, uint64_t at, uint64_t end, smolq_error *err)
+{
+    const uint8_t *p;
+    uint64_t piece;
+    for (; at < end; at += piece) {
+        smolq_result result;
+        piece = end - at < SMOLQ__COPY_PIECE ? end - at : SMOLQ__COPY_PIECE;
+        result = smolq__reader_take(reader, at, piece, &p, err);
+        if (result) return result;
+        if (!smolq__all_zero(p, piece)) return smolq__fail(err, SMOLQ_E_FORMAT, "the SMQ file is damaged: bytes from %llu to %llu, which belong to nothing, are not zero", (unsigned long long)at, (unsigned long long)end);
+    }
+    return SMOLQ_OK;
+}
+
+static smolq_result smolq__verify_places(const smolq_gguf *gguf, smolq__heap *heap, smolq_error *err)
+{
+    const smolq__file *file = &gguf->parts[0]->file;
+    smolq__extent *extents;
+    smolq__reader reader;
+    uint64_t i, n, at = 0;
+    smolq_result result = smolq__smq_extents(gguf, heap, &extents, &n, err);
+    if (!result) result = smolq__reader_open(&reader, heap, file, err);
+    for (i = 0; i < n && !result; i++) {
+        if (extents[i].at < at) return smolq__fail(err, SMOLQ_E_FORMAT, "the SMQ file has two things at offset %llu", (unsigned long long)extents[i].at);
+        result = smolq__verify_zeros(&reader, at, extents[i].at, err);
+        at = extents[i].end;
+    }
+    return result ? result : smolq__verify_zeros(&reader, at, file->size, err);
+}
+
+/* The same tables, made from the metadata. */
+static smolq_result smolq__verify_vocab(const smolq_gguf *gguf, smolq__heap *heap, smolq_error *err)
+{
+    const smolq__section *section = smolq__gguf_section(gguf, SMOLQ__SECTION_VOCAB);
+    smolq_vocab *stored, *made;
+    uint8_t *tables;
+    uint64_t n;
+    smolq_result result;
+    if (!smolq__has_tables(section)) return SMOLQ_OK;
+    result = smolq__vocab_load(heap, gguf, NULL, 0, &stored, err);
+    if (!result && stored->index.seed == 0) result = smolq__fail(err, SMOLQ_E_FORMAT, "the vocabulary of the SMQ file: its seed is 0");
+    if (!result) result = smolq__vocab_load(heap, gguf, NULL, stored->index.seed, &made, err);
+    if (result) return result;
+    tables = smolq__write_tables(made, heap, &n);
+    if (!tables) return smolq__fail_memory(heap, err, "the vocabulary");
+    if (n == section->n && memcmp(tables, section->p, (size_t)n) == 0) return SMOLQ_OK;
+    return smolq__fail(err, SMOLQ_E_FORMAT, "the vocabulary of the SMQ file is not that of its metadata");
+}
+
+SMOLQ_API smolq_result smolq_smq_verify(const smolq_gguf *gguf, const smolq_smq_options *options, smolq_error *err)
+{
+    smolq_smq_options mine;
+    smolq__heap heap;
+    smolq_result result = smolq__need_smq(gguf, err);
+    if (result) return result;
+    smolq__options(&mine, sizeof mine, options, (uint32_t)sizeof mine);
+    smolq__heap_init(&heap, &mine.allocator, 0);
+    result = smolq__verify_places(gguf, &heap, err);
+    if (!result) result = smolq__verify_vocab(gguf, &heap, err);
+    smolq__heap_close(&heap);
+    return result ? result : smolq__verify_tensors(gguf, 0, gguf->facts.n_tensors, &mine, err);
+}
+
+SMOLQ_API smolq_result smolq_smq_info(const smolq_gguf *gguf, smolq_smq_facts *facts, smolq_error *err)
+{
+    const smolq__smq *smq;
+    smolq_smq_facts f;
+    smolq_result result = smolq__need_smq(gguf, err);
+    if (result) return result;
+    smq = smolq__gguf_smq(gguf);
+    memset(&f, 0, sizeof f);
+    f.size = sizeof f;
+    f.major = (uint32_t)smq->major;
+    f.minor = (uint32_t)smq->minor;
+    f.may_ignore = smq->may;
+    f.gguf_bytes = smq->gguf_bytes;
+    f.gguf_checksum = smq->gguf_checksum;
+    f.metadata_bytes = smq->section[SMOLQ__SECTION_METADATA].n;
+    f.vocab_bytes = smq->section[SMOLQ__SECTION_VOCAB].n;
+    f.gap_bytes = smq->section[SMOLQ__SECTION_GAPS].n;
+    f.has_tables = (uint32_t)smolq__has_tables(smolq__gguf_section(gguf, SMOLQ__SECTION_VOCAB));
+    memcpy(facts, &f, facts->size && facts->size < sizeof f ? facts->size : sizeof f);
+    return SMOLQ_OK;
+}
+/* ---- end src/smq_verify.c ---- */
+
+/* ---- begin src/smq_write.c ---- */
+/* ==== smq_write.c: SMQ files out, checked, and back to GGUF =========================================================
+ * Packing copies the tensors of a GGUF file in the order in which they lie there, each to a fresh 64 bytes or page, and puts what opening needs before them.  What the
+ * front says of the data is known when the data has gone by: the front is written last, over the zeros that kept its place.
+ *
+ * Unpacking needs what lies between the tensors.  That is padding, less than a page of zeros; whatever else there is stands in the section GAPS. */
+
+enum { SMOLQ__PAGE_WORTHY = 1 << 16 }; /* bytes of a tensor that begins a page */
+
+/* ---- what goes into a file, and into checksums on its way ---- */
+
+typedef struct smolq__copier {
+    smolq__heap      heap;
+    smolq__output    output;
+    smolq__reader    reader;
+    smolq__checksum  out, in;      /* of what is written and of what is read, since each was begun */
+    uint64_t         at;           /* in the output */
+    uint64_t         done, total;  /* of the progress, in bytes */
+    smolq_smq_options options;
+    smolq_error     *err;
+} smolq__copier;
+
+static smolq_result smolq__copier_put(smolq__copier *c, const void *p, uint64_t n)
+{
+    smolq__checksum_add(&c->out, p, n);
+    c->at += n;
+    return smolq__output_write(&c->output, p, n, c->err);
+}
+
+static smolq_result smolq__copier_zeros(smolq__copier *c, uint64_t n)
+{
+    static const uint8_t zeros[SMOLQ__SMQ_PAGE] = { 0 };
+    smolq_result result = SMOLQ_OK;
+    uint64_t piece;
+    for (; n > 0 && !result; n -= piece) {
+        piece = n < sizeof zeros ? n : sizeof zeros;
+        result = smolq__copier_put(c, zeros, piece);
+    }
+    return result;
+}
+
+static smolq_result smolq__copier_progress(smolq__copier *c, uint64_t n)
+{
+    c->done += n;
+    if (!c->options.progress || !c->options.progress(c->options.user, (float)((double)c->done / (double)(c->total ? c->total : 1)))) return SMOLQ_OK;
+    return smolq__fail(c->err, SMOLQ_E_CANCELLED, "the progress hook stopped at %llu of %llu bytes", (unsigned long long)c->done, (unsigned long long)c->total);
+}
+
+enum { SMOLQ__COPY = 1, SMOLQ__COUNT_IN = 2 };
+
+/* Bytes [at, at + n) of the input: into the output, into the checksum of what is read, or both. */
+static smolq_result smolq__copier_take(smolq__copier *c, uint64_t at, uint64_t n, int how)
+{
+    smolq_result result = SMOLQ_OK;
+    uint64_t piece;
+    for (; n > 0 && !result; at += piece, n -= piece) {
+        const uint8_t *p;
+        piece = n < SMOLQ__COPY_PIECE ? n : SMOLQ__COPY_PIECE;
+        result = smolq__reader_take(&c->reader, at, piece, &p, c->err);
+        if (result) return result;
+        if (how & SMOLQ__COUNT_IN) smolq__checksum_add(&c->in, p, piece);
+        if (how & SMOLQ__COPY) result = smolq__copier_put(c, p, piece);
+        if (!result) result = smolq__copier_progress(c, how & SMOLQ__COUNT_IN ? piece : 0);
+    }
+    return result;
+}
+
+/* Where the tensors lie in the GGUF file, in that order; NULL: no memory. */
+static smolq__extent *smolq__gguf_extents(const smolq_gguf *gguf, smolq__heap *heap)
+{
+    const smolq__part *part = gguf->parts[0];
+    uint64_t i, n = gguf->facts.n_tensors;
+    smolq__extent *extents = (smolq__extent *)smolq__alloc(heap, n * sizeof *extents);
+    for (i = 0; i < n && extents; i++) {
+        smolq__cursor c = smolq__cursor_over(part->bytes, gguf->tensors[i].record, part->header_bytes);
+        smolq_tensor_info t;
+        smolq__take_tensor(&c, &t);
+        extents[i].at = part->data_start + t.offset;
+        extents[i].end = extents[i].at + t.bytes;
+        extents[i].tensor = i;
+    }
+    if (extents) smolq__sort_extents(extents, n);
+    return extents;
+}
+
+/* ---- pack ---- */
+
+typedef struct smolq__gap { uint64_t at, n; } smolq__gap;
+
+typedef struct smolq__smq_packing {
+    smolq__copier  c;
+    const smolq_gguf *gguf;
+    smolq__extent *extents;   /* [n_tensors] */
+    smolq__gap    *gaps;      /* [n_gaps] those that are kept */
+    uint64_t       n_gaps;
+    uint8_t       *pairs, *tensors, *vocab; /* contents of sections */
+    uint64_t       vocab_bytes;
+    smolq__smq     smq;       /* what the front will say */
+} smolq__smq_packing;
+
+static smolq_result smolq__smq_pack_gap(smolq__smq_packing *p, uint64_t at, uint64_t end)
+{
+    const uint8_t *bytes;
+    smolq_result result;
+    if (at == end) return SMOLQ_OK;
+    if (end - at < SMOLQ__SMQ_PAGE) {
+        result = smolq__reader_take(&p->c.reader, at, end - at, &bytes, p->c.err);
+        if (result || smolq__all_zero(bytes, end - at)) return result;
+    }
+    p->gaps[p->n_gaps].at = at;
+    p->gaps[p->n_gaps++].n = end - at;
+    return SMOLQ_OK;
+}
+
+/* What is between the header, the tensors and the end of the file, as far as it must be kept. */
+static smolq_result smolq__smq_pack_gaps(smolq__smq_packing *p)
+{
+    const smolq__part *part = p->gguf->parts[0];
+    uint64_t i, n = p->gguf->facts.n_tensors, at = part->header_bytes;
+    smolq_result result = SMOLQ_OK;
+    p->gaps = (smolq__gap *)smolq__alloc(&p->c.heap, (n + 1) * sizeof *p->gaps);
+    if (!p->gaps) return smolq__fail_memory(&p->c.heap, p->c.err, "the gaps");
+    for (i = 0; i < n && !result; i++) {
+        result = smolq__smq_pack_gap(p, at, p->extents[i].at);
+        at = p->extents[i].end;
+    }
+    return result ? result : smolq__smq_pack_gap(p, at, part->file.size);
+}
+
+/* The vocabulary, if the file has one that this build can make. */
+static smolq_result smolq__smq_pack_vocab(smolq__smq_packing *p)
+{
+    const smolq__part *part = p->gguf->parts[0];
+    smolq__heap *heap = &p->c.heap;
+    smolq_vocab *vocab = NULL;
+    smolq_value tokens;
+    smolq_result result = smolq__vocab_load(heap, p->gguf, NULL, smolq__checksum_of(part->bytes, part->header_bytes) | 1, &vocab, p->c.err);
+    if (result == SMOLQ_E_MEMORY) return result;
+    if (result || !smolq__part_find(part, SMOLQ__KEY("tokens"), &tokens)) return SMOLQ_OK;
+    p->vocab = smolq__write_tables(vocab, heap, &p->vocab_bytes);
+    if (!p->vocab) return smolq__fail_memory(heap, p->c.err, "the vocabulary");
+    if (smolq__use_tables(vocab, &tokens, p->vocab, p->vocab_bytes)) p->vocab_bytes = 0; /* slots that happen to be too full: opening makes its own */
+    return SMOLQ_OK;
+}
+
+static smolq_result smolq__smq_pack_tables(smolq__smq_packing *p)
+{
+    const smolq__part *part = p->gguf->parts[0];
+    smolq__heap *heap = &p->c.heap;
+    uint64_t i, n_pairs = p->gguf->facts.n_pairs;
+    p->extents = smolq__gguf_extents(p->gguf, heap);
+    p->pairs = (uint8_t *)smolq__alloc(heap, n_pairs * 8);
+    p->tensors = (uint8_t *)smolq__alloc(heap, p->gguf->facts.n_tensors * SMOLQ__SMQ_RECORD);
+    if (!p->extents || !p->pairs || !p->tensors) return smolq__fail_memory(heap, p->c.err, "the tables");
+    for (i = 0; i < n_pairs; i++) smolq__put_u64(p->pairs + 8 * i, part->pairs[i + 1]);
+    return SMOLQ_OK;
+}
+
+/* Sizes and places of the front; returns where the data begins. */
+static uint64_t smolq__smq_pack_layout(smolq__smq_packing *p)
+{
+    uint64_t n[SMOLQ__SECTION_COUNT], at, i;
+    memset(n, 0, sizeof n);
+    n[SMOLQ__SECTION_METADATA] = p->gguf->parts[0]->header_bytes;
+    n[SMOLQ__SECTION_PAIRS] = p->gguf->facts.n_pairs * 8;
+    n[SMOLQ__SECTION_TENSORS] = p->gguf->facts.n_tensors * SMOLQ__SMQ_RECORD;
+    n[SMOLQ__SECTION_VOCAB] = p->vocab_bytes;
+    for (i = 0; i < p->n_gaps; i++) n[SMOLQ__SECTION_GAPS] += SMOLQ__SMQ_GAP + p->gaps[i].n;
+    if (p->n_gaps) n[SMOLQ__SECTION_GAPS] += 8;
+    p->smq.table = SMOLQ__SMQ_HEADER;
+    for (i = 1; i < SMOLQ__SECTION_COUNT; i++) p->smq.n_sections += n[i] > 0;
+    at = p->smq.table + p->smq.n_sections * SMOLQ__SMQ_ENTRY;
+    for (i = 1; i < SMOLQ__SECTION_COUNT; i++) {
+        if (n[i] == 0) continue;
+        at = (at + SMOLQ__SMQ_PAGE - 1) & ~(uint64_t)(SMOLQ__SMQ_PAGE - 1);
+        p->smq.section[i].at = at;
+        p->smq.section[i].n = n[i];
+        at += n[i];
+    }
+    return at;
+}
+
+/* A section that is in memory, at its place. */
+static smolq_result smolq__smq_pack_section(smolq__smq_packing *p, int kind, const uint8_t *bytes)
+{
+    smolq__section *section = &p->smq.section[kind];
+    smolq_result result;
+    if (section->n == 0) return SMOLQ_OK;
+    result = smolq__copier_zeros(&p->c, section->at - p->c.at);
+    smolq__checksum_begin(&p->c.out);
+    if (!result) result = smolq__copier_put(&p->c, bytes, section->n);
+    section->checksum = smolq__checksum_end(&p->c.out);
+    return result;
+}
+
+/* n u64 | offset, bytes of each | the bytes of all */
+static smolq_result smolq__smq_pack_gap_section(smolq__smq_packing *p)
+{
+    smolq__section *section = &p->smq.section[SMOLQ__SECTION_GAPS];
+    uint8_t record[SMOLQ__SMQ_GAP];
+    smolq_result result;
+    uint64_t i;
+    if (section->n == 0) return SMOLQ_OK;
+    result = smolq__copier_zeros(&p->c, section->at - p->c.at);
+    smolq__checksum_begin(&p->c.out);
+    smolq__put_u64(record, p->n_gaps);
+    if (!result) result = smolq__copier_put(&p->c, record, 8);
+    for (i = 0; i < p->n_gaps && !result; i++) {
+        smolq__put_u64(smolq__put_u64(record, p->gaps[i].at), p->gaps[i].n);
+        result = smolq__copier_put(&p->c, record, sizeof record);
+    }
+    for (i = 0; i < p->n_gaps && !result; i++) result = smolq__copier_take(&p->c, p->gaps[i].at, p->gaps[i].n, SMOLQ__COPY);
+    section->checksum = smolq__checksum_end(&p->c.out);
+    return result;
+}
+
+/* The data of all tensors; what lies between them goes into the checksum of the whole. */
+static smolq_result smolq__smq_pack_data(smolq__smq_packing *p)
+{
+    const smolq__part *part = p->gguf->parts[0];
+    uint64_t i, at = part->header_bytes;
+    smolq_result result = smolq__copier_take(&p->c, 0, at, SMOLQ__COUNT_IN);
+    for (i = 0; i < p->gguf->facts.n_tensors && !result; i++) {
+        const smolq__extent *e = &p->extents[i];
+        uint64_t n = e->end - e->at, alignment = n >= SMOLQ__PAGE_WORTHY ? (uint64_t)SMOLQ__SMQ_PAGE : (uint64_t)SMOLQ__SMQ_ALIGNMENT;
+        uint8_t *record = p->tensors + e->tensor * SMOLQ__SMQ_RECORD;
+        result = smolq__copier_take(&p->c, at, e->at - at, SMOLQ__COUNT_IN);
+        if (!result) result = smolq__copier_zeros(&p->c, (alignment - p->c.at % alignment) % alignment);
+        record = smolq__put_u64(smolq__put_u64(record, p->c.at), n);
+        smolq__checksum_begin(&p->c.out);
+        if (!result) result = smolq__copier_take(&p->c, e->at, n, SMOLQ__COPY | SMOLQ__COUNT_IN);
+        smolq__put_u64(record, smolq__checksum_end(&p->c.out));
+        at = e->end;
+    }
+    return result ? result : smolq__copier_take(&p->c, at, part->file.size - at, SMOLQ__COUNT_IN);
+}
+
+/* Header and table of sections, as bytes. */
+static uint64_t smolq__smq_pack_front(smolq__smq_packing *p, uint8_t *front)
+{
+    smolq__smq *smq = &p->smq;
+    uint8_t *entry = front + smq->table;
+    uint64_t i;
+    for (i = 1; i < SMOLQ__SECTION_COUNT; i++) {
+        const smolq__section *section = &smq->section[i];
+        if (section->n == 0) continue;
+        entry = smolq__put_u64(smolq__put_u64(smolq__put_u64(smolq__put_u64(entry, i), section->at), section->n), section->checksum);
+    }
+    smq->major = SMOLQ__SMQ_MAJOR;
+    smq->minor = SMOLQ__SMQ_MINOR;
+    smq->header_bytes = SMOLQ__SMQ_HEADER;
+    smq->entry_bytes = SMOLQ__SMQ_ENTRY;
+    smq->file_bytes = p->c.at;
+    smq->gguf_bytes = p->gguf->parts[0]->file.size;
+    smq->gguf_checksum = smolq__checksum_end(&p->c.in);
+    smq->table_checksum = smolq__checksum_of(front + smq->table, smq->n_sections * SMOLQ__SMQ_ENTRY);
+    memcpy(front, SMOLQ__SMQ_MAGIC, SMOLQ__SMQ_MAGIC_BYTES);
+#define SMOLQ__FIELD(name, offset, bits) smolq__put_u##bits(front + offset, (uint##bits##_t)smq->name);
+    SMOLQ__SMQ_FIELDS(SMOLQ__FIELD)
+    smq->checksum = smolq__checksum_of(front, SMOLQ__SMQ_HEADER - 8);
+    SMOLQ__SMQ_FIELDS(SMOLQ__FIELD)
+#undef SMOLQ__FIELD
+    return smq->table + smq->n_sections * SMOLQ__SMQ_ENTRY;
+}
+
+/* What is known last, over the zeros at its places. */
+static smolq_result smolq__smq_pack_late(smolq__smq_packing *p)
+{
+    uint8_t front[SMOLQ__SMQ_HEADER + SMOLQ__SECTION_COUNT * SMOLQ__SMQ_ENTRY];
+    smolq__section *tensors = &p->smq.section[SMOLQ__SECTION_TENSORS];
+    smolq_result result = SMOLQ_OK;
+    uint64_t n;
+    memset(front, 0, sizeof front);
+    tensors->checksum = smolq__checksum_of(p->tensors, tensors->n);
+    n = smolq__smq_pack_front(p, front);
+    if (tensors->n) {
+        result = smolq__output_seek(&p->c.output, tensors->at, p->c.err);
+        if (!result) result = smolq__output_write(&p->c.output, p->tensors, tensors->n, p->c.err);
+    }
+    if (!result) result = smolq__output_seek(&p->c.output, 0, p->c.err);
+    return result ? result : smolq__output_write(&p->c.output, front, n, p->c.err);
+}
+
+static smolq_result smolq__smq_pack_all(smolq__smq_packing *p, const char *path)
+{
+    const smolq__part *part = p->gguf->parts[0];
+    smolq__copier *c = &p->c;
+    smolq_result result = smolq__reader_open(&c->reader, &c->heap, &part->file, c->err);
+    if (!result) result = smolq__smq_pack_tables(p);
+    if (!result) result = smolq__smq_pack_gaps(p);
+    if (!result) result = smolq__smq_pack_vocab(p);
+    if (result) return result;
+    smolq__smq_pack_layout(p);
+    c->total = part->file.size;
+    smolq__checksum_begin(&c->in);
+    result = smolq__output_open(&c->output, &c->heap, path, c->err);
+    if (!result) result = smolq__smq_pack_section(p, SMOLQ__SECTION_METADATA, part->bytes);
+    if (!result) result = smolq__smq_pack_section(p, SMOLQ__SECTION_PAIRS, p->pairs);
+    if (!result) result = smolq__smq_pack_section(p, SMOLQ__SECTION_TENSORS, p->tensors); /* zeros so far */
+    if (!result) result = smolq__smq_pack_gap_section(p);
+    if (!result) result = smolq__smq_pack_section(p, SMOLQ__SECTION_VOCAB, p->vocab);
+    if (!result) result = smolq__smq_pack_data(p);
+    if (!result) result = smolq__smq_pack_late(p);
+    return result ? result : smolq__output_finish(&c->output, c->err);
+}
+
+static void smolq__copier_init(smolq__copier *c, const smolq_smq_options *options, smolq_error *err)
+{
+    memset(c, 0, sizeof *c);
+    smolq__options(&c->options, sizeof c->options, options, (uint32_t)sizeof c->options);
+    smolq__heap_init(&c->heap, &c->options.allocator, 0);
+    c->err = err;
+}
+
+SMOLQ_API smolq_result smolq_smq_pack(const smolq_gguf *gguf, const char *path, const smolq_smq_options *options, smolq_error *err)
+{
+    smolq__smq_packing p;
+    smolq_result result;
+    if (!gguf || !path) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_smq_pack: %s is NULL", gguf ? "path" : "gguf");
+    if (smolq__gguf_smq(gguf)) return smolq__fail(err, SMOLQ_E_ARGUMENT, "this is an SMQ file already");
+    if (gguf->facts.n_parts > 1) return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "an SMQ file holds one GGUF file, this has %u parts; merge them first", (unsigned)gguf->facts.n_parts);
+    memset(&p, 0, sizeof p);
+    p.gguf = gguf;
+    smolq__copier_init(&p.c, options, err);
+    result = smolq__smq_pack_all(&p, path);
+    if (result) smolq__output_discard(&p.c.output);
+    smolq__heap_close(&p.c.heap);
+    return result;
+}
+
+/* ---- unpack ---- */
+
+typedef struct smolq__smq_unpacking {
+    smolq__copier  c;
+    const smolq_gguf *gguf;
+    const uint8_t *gap, *gaps_end, *bytes, *bytes_end; /* records and bytes of the section GAPS that are still to come */
+} smolq__smq_unpacking;
+
+/* The records of the gaps, if there are any. */
+static smolq_result smolq__smq_unpack_begin(smolq__smq_unpacking *u)
+{
+    const smolq__section *section = smolq__gguf_section(u->gguf, SMOLQ__SECTION_GAPS);
+    uint64_t n;
+    if (!section) return SMOLQ_OK;
+    n = section->n < 8 ? UINT64_MAX : smolq_u64_at(section->p);
+    if (n > (section->n - 8) / SMOLQ__SMQ_GAP) return smolq__fail(u->c.err, SMOLQ_E_FORMAT, "the gaps of the SMQ file: %llu in %llu bytes", (unsigned long long)n, (unsigned long long)section->n);
+    u->gap = section->p + 8;
+    u->bytes = u->gaps_end = u->gap + n * SMOLQ__SMQ_GAP;
+    u->bytes_end = section->p + section->n;
+    return SMOLQ_OK;
+}
+
+/* What lies in the GGUF file from at to end. */
+static smolq_result smolq__smq_unpack_gap(smolq__smq_unpacking *u, uint64_t at, uint64_t end)
+{
+    uint64_t n = end - at, piece;
+    smolq_result result = SMOLQ_OK;
+    if (u->gap < u->gaps_end && smolq_u64_at(u->gap) == at && smolq_u64_at(u->gap + 8) == n) {
+        if (n > (uint64_t)(u->bytes_end - u->bytes)) return smolq__fail(u->c.err, SMOLQ_E_FORMAT, "the gaps of the SMQ file end within %llu bytes at %llu", (unsigned long long)n, (unsigned long long)at);
+        u->gap += SMOLQ__SMQ_GAP;
+        for (; n > 0 && !result; n -= piece, u->bytes += piece) {
+            piece = n < SMOLQ__COPY_PIECE ? n : SMOLQ__COPY_PIECE;
+            result = smolq__copier_put(&u->c, u->bytes, piece);
+        }
+        return result;
+    }
+    if (n >= SMOLQ__SMQ_PAGE) return smolq__fail(u->c.err, SMOLQ_E_FORMAT, "the SMQ file lacks %llu bytes of the GGUF file at %llu", (unsigned long long)n, (unsigned long long)at);
+    return smolq__copier_zeros(&u->c, n);
+}
+
+static smolq_result smolq__smq_unpack_tensor(smolq__smq_unpacking *u, uint64_t tensor)
+{
+    smolq_tensor_info t;
+    smolq_result result;
+    smolq__tensor_at(u->gguf, tensor, &t);
+    smolq__checksum_begin(&u->c.in);
+    result = smolq__copier_take(&u->c, t.offset, t.bytes, SMOLQ__COPY | SMOLQ__COUNT_IN);
+    return result ? result : smolq__check_data(u->gguf, tensor, smolq__checksum_end(&u->c.in), u->c.err);
+}
+
+static smolq_result smolq__smq_unpack_all(smolq__smq_unpacking *u, const char *path)
+{
+    const smolq__part *part = u->gguf->parts[0];
+    smolq__copier *c = &u->c;
+    uint64_t i, at = part->header_bytes, sum;
+    smolq__extent *extents = smolq__gguf_extents(u->gguf, &c->heap);
+    smolq_result result = extents ? smolq__reader_open(&c->reader, &c->heap, &part->file, c->err) : smolq__fail_memory(&c->heap, c->err, "the tables");
+    if (!result) result = smolq__smq_unpack_begin(u);
+    if (!result) result = smolq__output_open(&c->output, &c->heap, path, c->err);
+    if (result) return result;
+    c->total = u->gguf->facts.tensor_bytes;
+    smolq__checksum_begin(&c->out);
+    result = smolq__copier_put(c, part->bytes, at);
+    for (i = 0; i < u->gguf->facts.n_tensors && !result; i++) {
+        result = smolq__smq_unpack_gap(u, at, extents[i].at);
+        if (!result) result = smolq__smq_unpack_tensor(u, extents[i].tensor);
+        at = extents[i].end;
+    }
+    if (!result) result = smolq__smq_unpack_gap(u, at, part->gguf_bytes);
+    if (!result && (u->gap < u->gaps_end || u->bytes < u->bytes_end)) result = smolq__fail(c->err, SMOLQ_E_FORMAT, "the gaps of the SMQ file are not those of its tensors");
+    sum = smolq__checksum_end(&c->out);
+    if (!result && sum != part->smq->gguf_checksum) result = smolq__smq_damaged(c->err, "the GGUF file in it", sum, part->smq->gguf_checksum);
+    return result ? result : smolq__output_finish(&c->output, c->err);
+}
+
+SMOLQ_API smolq_result smolq_smq_unpack(const smolq_gguf *gguf, const char *path, const smolq_smq_options *options, smolq_error *err)
+{
+    smolq__smq_unpacking u;
+    smolq_result result = smolq__need_smq(gguf, err);
+    if (result) return result;
+    if (!path) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_smq_unpack: path is NULL");
+    memset(&u, 0, sizeof u);
+    u.gguf = gguf;
+    smolq__copier_init(&u.c, options, err);
+    result = smolq__smq_unpack_all(&u, path);
+    if (result) smolq__output_discard(&u.c.output);
+    smolq__heap_close(&u.c.heap);
+    return result;
+}
+/* ---- end src/smq_write.c ---- */
+
+/* ---- begin src/tokenizer.c ---- */
+/* ==== tokenizer.c: text to tokens and back ===========================================================================
+ * Two kinds of vocabulary, one algorithm.  Text begins as a chain of small symbols; again and again the best pair of neighbours becomes one
+ * symbol, until no pair fits:
+ *
+ *     SentencePiece ("llama")   symbols are characters, a pair fits if its text is a token, the best has the highest score
+ *     byte-level BPE ("gpt2")   symbols are bytes, a pair fits if it is in the list of merges, the best stands first there;
+ *                               the text is cut into pieces first (pretok.c), and each piece is a chain of its own
+ *
+ * Candidates wait in a heap, ordered by rank and then position.  A merge makes at most two new ones and leaves old ones that no longer fit:
+ * they are told by their length when they come up.  So n symbols cost O(n log n), whatever the text.
+ *
+ * Before that, special tokens are cut out of the text: those of type USER always, control tokens when asked.  At each place the longest wins.
+ * A control token never comes out of merging: text that merely looks like one stays text. */
 
 /* ---- tokens to text ---- */
 
@@ -6437,7 +7744,7 @@ static int smolq__hex_digit(char c) { return c >= '0' && c <= '9' ? c - '0' : c 
 /* Writes the bytes that a token stands for (dst NULL: only counts them), at most max_token_bytes. */
 static size_t smolq__token_text(const smolq_vocab *v, int32_t id, int32_t flags, char *dst)
 {
-    smolq__text text = v->texts[id];
+    smolq__text text = smolq__text_of(v, (uint32_t)id);
     const uint8_t *p = (const uint8_t *)text.p, *end = p + text.n;
     int32_t type = smolq__kind_type(v, (uint32_t)id);
     size_t n = 0;
@@ -6596,7 +7903,7 @@ static int smolq__merge_chain(smolq__work *w, uint32_t n)
     while (w->n_pairs) {
         smolq__pair pair = smolq__pop_pair(w);
         smolq__symbol *a = &s[pair.left], *b = a->n && a->next != SMOLQ__NONE ? &s[a->next] : NULL;
-        if (!b || a->n + b->n != v->texts[pair.merged].n) continue; /* one of the two has changed: symbols only grow */
+        if (!b || a->n + b->n != v->spans[pair.merged].n) continue; /* one of the two has changed: symbols only grow */
         a->id = pair.merged;
         a->n += b->n;
         b->n = 0;
@@ -6635,7 +7942,7 @@ static int smolq__encode_piece(smolq__work *w, const uint8_t *p, uint32_t n)
     for (i = 0; i < n; i++) {
         w->symbols[i].id = v->byte_ids[p[i]];
         w->symbols[i].at = i;
-        w->symbols[i].n = w->symbols[i].id == SMOLQ__NONE ? 1 : (uint32_t)v->texts[w->symbols[i].id].n;
+        w->symbols[i].n = w->symbols[i].id == SMOLQ__NONE ? 1 : (uint32_t)v->spans[w->symbols[i].id].n;
     }
     return smolq__merge_chain(w, n);
 }
@@ -6691,7 +7998,7 @@ static size_t smolq__special_at(const smolq_vocab *v, const uint8_t *p, const ui
     size_t depth = 1, found = 0;
     while (lo < hi) {
         uint32_t a, b;
-        if (v->texts[v->specials[lo]].n == depth) {
+        if (v->spans[v->specials[lo]].n == depth) {
             if (parse || smolq__kind_type(v, v->specials[lo]) == SMOLQ_TOKEN_USER) {
                 found = depth;
                 *id = v->specials[lo];
@@ -6701,13 +8008,13 @@ static size_t smolq__special_at(const smolq_vocab *v, const uint8_t *p, const ui
         if (p + depth == end) break;
         for (a = lo, b = hi; a < b;) { /* first that has at least this byte */
             uint32_t mid = a + (b - a) / 2;
-            if ((uint8_t)v->texts[v->specials[mid]].p[depth] < p[depth]) a = mid + 1;
+            if ((uint8_t)smolq__text_of(v, v->specials[mid]).p[depth] < p[depth]) a = mid + 1;
             else b = mid;
         }
         lo = a;
         for (b = hi; a < b;) { /* first that has more */
             uint32_t mid = a + (b - a) / 2;
-            if ((uint8_t)v->texts[v->specials[mid]].p[depth] <= p[depth]) a = mid + 1;
+            if ((uint8_t)smolq__text_of(v, v->specials[mid]).p[depth] <= p[depth]) a = mid + 1;
             else b = mid;
         }
         hi = a;
@@ -9360,6 +10667,7 @@ struct smolq_context {
     float          *logits;         /* [n_vocab] */
     smolq_top       top;            /* of SMOLQ_LOGITS_SAMPLE: what was asked about its logits, */
     int32_t         drawn;          /* and the token */
+    smolq__verifying verifying;     /* how far this context has come in it: SMOLQ_VERIFY_LAZY */
     uint8_t        *device_block;   /* NULL if no stage computes in memory of its own */
     smolq_run       run[SMOLQ__MAX_STAGES]; /* of an evaluation whose first item this context is: */
     int32_t         stage;          /* where its batch is */
@@ -9512,6 +10820,7 @@ struct smolq_model {
     smolq_vocab  *vocab;     /* on the heap; NULL if the file has none */
     smolq_device *device;
     int32_t       owns_device;
+    int32_t       unverified; /* no evaluation has compared the tensors with their checksums yet, and the first one shall; by smolq__shared_get and _set */
     smolq_device *host;      /* owned: of the layers that device has no room for; else NULL */
     smolq__stages stages;
     smolq__arch   arch;
@@ -9619,6 +10928,22 @@ static smolq_result smolq__open_own_device(const smolq_backend *backend, const s
     return smolq_device_open(backend, &mine, device, err);
 }
 
+/* Compares the tensors with their checksums, if that is wanted and has not been done as they were read; or leaves it to the first evaluation. */
+static smolq_result smolq__model_verify(smolq_model *model, const smolq_open_options *options, smolq_error *err)
+{
+    smolq_smq_options mine;
+    if (!smolq__gguf_smq(model->gguf) || options->verify == SMOLQ_VERIFY_ASKED || !model->gguf->parts[0]->file.data) return SMOLQ_OK;
+    if (options->verify == SMOLQ_VERIFY_LAZY && !smolq__memory_of(model->device)) {
+        model->unverified = 1;
+        return SMOLQ_OK;
+    }
+    memset(&mine, 0, sizeof mine);
+    mine.allocator = options->allocator;
+    mine.progress = options->progress;
+    mine.user = options->user;
+    return smolq__verify_tensors(model->gguf, 0, model->gguf->facts.n_tensors, &mine, err);
+}
+
 /* Decides who computes what, and brings the weights there. */
 static smolq_result smolq__model_place(smolq_model *model, const smolq_open_options *options, smolq_error *err)
 {
@@ -9650,7 +10975,7 @@ static smolq_result smolq__model_load(smolq_model *model, const char *path, cons
         if (result == SMOLQ_OK) result = smolq__arch_load(&model->arch, &model->heap, model->gguf, &options->limits, err);
         if (result) return result;
     }
-    result = smolq__vocab_load(&model->heap, model->gguf, options, &model->vocab, &no_vocab);
+    result = smolq__vocab_load(&model->heap, model->gguf, options, 0, &model->vocab, &no_vocab);
     if (result && result != SMOLQ_E_MISSING) return smolq__fail(err, result, "%s", no_vocab.text);
     n_tokens = model->vocab ? smolq_vocab_size(model->vocab) : 0;
     if (n_tokens > model->arch.hp.n_vocab)
@@ -9663,7 +10988,8 @@ static smolq_result smolq__model_load(smolq_model *model, const char *path, cons
         if (result) return result;
         model->owns_device = 1;
     }
-    return smolq__model_place(model, options, err);
+    result = smolq__model_verify(model, options, err);
+    return result ? result : smolq__model_place(model, options, err);
 }
 
 /* "loaded 326/326 tensors: 253 quantized, 73 float; 1.78 GiB mapped, 0 B dequantized; cpu: avx2, 2 threads; exact=yes; 41 ms" */
@@ -9690,6 +11016,7 @@ SMOLQ_API smolq_result smolq_open(const char *path, const smolq_open_options *op
     int64_t begin = smolq__now_us();
     if (!model) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_open: model is NULL");
     smolq__options(&mine, sizeof mine, options, sizeof mine);
+    if (mine.verify < SMOLQ_VERIFY_ASKED || mine.verify > SMOLQ_VERIFY_OPEN) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_open: verify is %d, expected SMOLQ_VERIFY_...", (int)mine.verify);
     smolq__heap_init(&heap, &mine.allocator, mine.limits.memory);
     opened = (smolq_model *)smolq__alloc(&heap, sizeof *opened);
     if (!opened) return smolq__fail_memory(&heap, err, "the model");
@@ -10970,10 +12297,30 @@ static smolq_result smolq__draw_tokens(const smolq_evaluation *e, smolq_error *e
     return result;
 }
 
+static smolq_result smolq__fail_cancelled(smolq_error *err) { return smolq__fail(err, SMOLQ_E_CANCELLED, "the evaluation was cancelled; its contexts are as before"); }
+
+/* SMOLQ_VERIFY_LAZY: compares the tensors with their checksums.  Contexts that begin at once each do so. */
+static smolq_result smolq__eval_verify(smolq_context *first, smolq__pause *pause, smolq_error *err)
+{
+    const smolq_gguf *gguf = first->model->gguf;
+    smolq__reader reader = { NULL, NULL };
+    uint64_t done;
+    reader.file = &gguf->parts[0]->file;
+    while (smolq__shared_get(&first->model->unverified)) {
+        smolq_result result = smolq__verify_step(gguf, &reader, &first->verifying, gguf->facts.n_tensors, &done, err);
+        if (result < 0) return result;
+        if (result == SMOLQ_OK) smolq__shared_set(&first->model->unverified, 0);
+        else if (smolq__should_pause(pause)) return pause->cancelled ? smolq__fail_cancelled(err) : (smolq_result)SMOLQ_MORE;
+    }
+    return SMOLQ_OK;
+}
+
 static smolq_result smolq__eval_work(smolq_evaluation *e, smolq__pause *pause, smolq_error *err)
 {
     smolq_context *first = e->items[0].context;
     const smolq__stages *stages = &first->model->stages;
+    smolq_result verified = smolq__eval_verify(first, pause, err);
+    if (verified) return verified;
     for (;;) {
         smolq_run *run = &first->run[first->stage];
         const smolq_device *device = stages->at[first->stage].device;
@@ -10983,7 +12330,7 @@ static smolq_result smolq__eval_work(smolq_evaluation *e, smolq__pause *pause, s
         run->user = pause;
         result = device->backend->run(device->state, run, err);
         if (result) return result;
-        if (pause->cancelled) return smolq__fail(err, SMOLQ_E_CANCELLED, "the evaluation was cancelled; its contexts are as before");
+        if (pause->cancelled) return smolq__fail_cancelled(err);
         if (run->op < run->end_op) return SMOLQ_MORE;
         if (run->numeric || (last && !smolq__finite_logits(run)))
             return smolq__fail(err, SMOLQ_E_NUMERIC, "NaN or infinity in the activations or logits: the weights of the model are damaged or overflow");

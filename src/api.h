@@ -40,6 +40,7 @@
  *     EVALUATION               prefill, decode, batches, time slices
  *     SAMPLING                 logits to a token
  *     GGUF                     any GGUF file, a model or not
+ *     SMQ                      smolq's own container: opens in milliseconds, checksums
  *     TENSOR TYPES             unpack blocks, pack them
  *
  * RULES THAT HOLD EVERYWHERE
@@ -159,6 +160,12 @@
 #  define smolq_gguf_write        SMOLQ__NAME(smolq_gguf_write)
 #  define smolq_gguf_finish       SMOLQ__NAME(smolq_gguf_finish)
 #  define smolq_gguf_discard      SMOLQ__NAME(smolq_gguf_discard)
+#  define smolq_smq_pack          SMOLQ__NAME(smolq_smq_pack)
+#  define smolq_smq_unpack        SMOLQ__NAME(smolq_smq_unpack)
+#  define smolq_smq_verify        SMOLQ__NAME(smolq_smq_verify)
+#  define smolq_smq_verify_tensor SMOLQ__NAME(smolq_smq_verify_tensor)
+#  define smolq_smq_info          SMOLQ__NAME(smolq_smq_info)
+#  define smolq_smq_checksum      SMOLQ__NAME(smolq_smq_checksum)
 #  define smolq_type_info         SMOLQ__NAME(smolq_type_info)
 #  define smolq_unpack            SMOLQ__NAME(smolq_unpack)
 #  define smolq_pack              SMOLQ__NAME(smolq_pack)
@@ -279,13 +286,20 @@ typedef struct smolq_limits {
     uint32_t n_parts;  /* files of a split model [1000] */
 } smolq_limits;
 
+/* When the tensors of an SMQ file are compared with their checksums.  Everything else in it is when it opens. */
+enum {
+    SMOLQ_VERIFY_ASKED = 0, /* when you ask: smolq_smq_verify, smolq_smq_verify_tensor */
+    SMOLQ_VERIFY_LAZY  = 1, /* by the first evaluation, which fails with SMOLQ_E_FORMAT; by smolq_open where it reads the tensors anyway (no_map, a device with memory of its own) */
+    SMOLQ_VERIFY_OPEN  = 2  /* by smolq_open and smolq_gguf_open */
+};
+
 /* Options of smolq_open, smolq_probe, smolq_vocab_open and smolq_gguf_open. */
 typedef struct smolq_open_options {
     uint32_t             size;
     uint32_t             n_sources;    /* with path NULL: how many sources, the parts of a split file in their order */
     const smolq_source  *sources;
     uint32_t             no_map;       /* nonzero: read the tensors into memory instead of mapping the file */
-    uint32_t             reserved;
+    int32_t              verify;       /* SMOLQ_VERIFY_...: when the checksums of an SMQ file's tensors are looked at */
     smolq_device        *device;       /* compute here, shared; or NULL: */
     const smolq_backend *backend;      /* open a device of this backend for this model alone; NULL: the reference backend */
     const smolq_device_options *device_options; /* for that device, and for the one of host_backend */
@@ -301,7 +315,7 @@ typedef struct smolq_open_options {
     uint64_t             device_reserve; /* bytes of device memory to leave for contexts; 0: one with default options */
 } smolq_open_options;
 
-/* Opens a model: maps the file (all parts of a split one, given the first), checks every key and tensor it will use, and
+/* Opens a model, from a GGUF or an SMQ file: maps the file (all parts of a split one, given the first), checks every key and tensor it will use, and
  * opens the tokenizer.  path is UTF-8; NULL with options->sources.  The caller closes *model after its contexts. */
 SMOLQ_API smolq_result smolq_open(const char *path, const smolq_open_options *options, smolq_model **model, smolq_error *err);
 SMOLQ_API void         smolq_close(smolq_model *model); /* NULL is fine */
@@ -623,7 +637,8 @@ typedef struct smolq_gguf_facts {
     uint64_t file_bytes, header_bytes, tensor_bytes, mapped_bytes;
 } smolq_gguf_facts;
 
-/* Opens any well-formed GGUF, a model or not.  Every table is checked; after that nothing here can fail on the file. */
+/* Opens any well-formed GGUF, a model or not, or the one in an SMQ file.  Every table is checked; after that nothing here can fail on the file, but for elements of
+ * arrays of strings in an SMQ file, which are not looked at before somebody asks for them. */
 SMOLQ_API smolq_result smolq_gguf_open(const char *path, const smolq_open_options *options, smolq_gguf **gguf, smolq_error *err);
 SMOLQ_API void         smolq_gguf_close(smolq_gguf *gguf);
 SMOLQ_API const smolq_gguf_facts *smolq_gguf_info(const smolq_gguf *gguf);
@@ -654,6 +669,42 @@ SMOLQ_API smolq_result smolq_gguf_write(smolq_gguf_writer *writer, const void *d
 /* Both close the writer in any case. */
 SMOLQ_API smolq_result smolq_gguf_finish(smolq_gguf_writer *writer, smolq_error *err);
 SMOLQ_API void         smolq_gguf_discard(smolq_gguf_writer *writer); /* NULL is fine */
+
+/* ==== SMQ ===========================================================================================================
+ * An SMQ file is a GGUF file made ready to use: tensors on pages of their own, the tables of the tokenizer as they are in memory, checksums of everything
+ * (docs/smq.md).  A model opens from it in milliseconds, and damage is found.  The GGUF file comes out of it again, byte for byte.  All that opens GGUF files opens
+ * SMQ files; a smolq_gguf that has been opened from one is what `smq` stands for here. */
+
+typedef struct smolq_smq_options {
+    uint32_t          size;
+    uint32_t          reserved;
+    smolq_allocator   allocator;
+    smolq_progress_fn progress;  /* of the bytes of the tensors */
+    void             *user;
+} smolq_smq_options;
+
+/* Writes the file that gguf was opened from as SMQ, respectively the GGUF file back.  The file appears under its name when it is complete; until then, and on every
+ * failure, what was there before stays whole.  Memory: the tables of the tokenizer.  SMOLQ_E_UNSUPPORTED for a GGUF of several parts; unpacking compares all
+ * checksums on its way. */
+SMOLQ_API smolq_result smolq_smq_pack(const smolq_gguf *gguf, const char *path, const smolq_smq_options *options, smolq_error *err);
+SMOLQ_API smolq_result smolq_smq_unpack(const smolq_gguf *smq, const char *path, const smolq_smq_options *options, smolq_error *err);
+
+/* Compares a tensor with its checksum; or all of them, the bytes between them, and the tables of the tokenizer with the metadata.  SMOLQ_E_FORMAT names what is damaged.
+ * Any number of threads may do so. */
+SMOLQ_API smolq_result smolq_smq_verify_tensor(const smolq_gguf *smq, uint64_t tensor, smolq_error *err);
+SMOLQ_API smolq_result smolq_smq_verify(const smolq_gguf *smq, const smolq_smq_options *options, smolq_error *err);
+
+typedef struct smolq_smq_facts {
+    uint32_t size;             /* set it (or 0) before the call */
+    uint32_t major, minor;     /* version of the format */
+    uint32_t has_tables;       /* nonzero: this build uses the tables of the tokenizer as they stand in the file */
+    uint64_t may_ignore;       /* features of the file, a bit for each, that a reader may ignore */
+    uint64_t gguf_bytes;       /* the GGUF file's size and checksum (XXH64, seed 0) */
+    uint64_t gguf_checksum;
+    uint64_t metadata_bytes, vocab_bytes, gap_bytes; /* of these sections; 0 for one that is not there */
+} smolq_smq_facts;
+SMOLQ_API smolq_result smolq_smq_info(const smolq_gguf *smq, smolq_smq_facts *facts, smolq_error *err); /* SMOLQ_E_ARGUMENT for a GGUF file */
+SMOLQ_API smolq_result smolq_smq_checksum(const smolq_gguf *smq, uint64_t tensor, uint64_t *checksum, smolq_error *err); /* as the file says: XXH64, seed 0 */
 
 /* ==== TENSOR TYPES ================================================================================================== */
 

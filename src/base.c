@@ -94,6 +94,22 @@ static int smolq__align_up(uint64_t a, uint64_t alignment, uint64_t *aligned) /*
 }
 static int smolq__fits_size(uint64_t a) { return a <= SIZE_MAX / 2; }
 
+/* ---- little-endian bytes out: each returns where the next goes (smolq_u32_at and its kin read them) ---- */
+
+static uint8_t *smolq__put_u16(uint8_t *p, uint16_t u)
+{
+    p[0] = (uint8_t)(u & 0xff);
+    p[1] = (uint8_t)(u >> 8);
+    return p + 2;
+}
+static uint8_t *smolq__put_u32(uint8_t *p, uint32_t u) { return smolq__put_u16(smolq__put_u16(p, (uint16_t)(u & 0xffff)), (uint16_t)(u >> 16)); }
+static uint8_t *smolq__put_u64(uint8_t *p, uint64_t u) { return smolq__put_u32(smolq__put_u32(p, (uint32_t)u), (uint32_t)(u >> 32)); }
+static uint8_t *smolq__put_bytes(uint8_t *p, const void *bytes, uint64_t n)
+{
+    if (n) memcpy(p, bytes, (size_t)n);
+    return p + n;
+}
+
 /* ---- heaps ---- */
 
 typedef struct smolq__block smolq__block;
@@ -441,6 +457,16 @@ static void smolq__fp_leave(SMOLQ__FP_STATE saved) { _mm_setcsr(saved); }
 #else
 static SMOLQ__FP_STATE smolq__fp_enter(void) { return 0; }
 static void smolq__fp_leave(SMOLQ__FP_STATE saved) { (void)saved; }
+#endif
+
+/* ---- a number that several threads read and write ---- */
+
+#if defined(__GNUC__)
+static int32_t smolq__shared_get(const int32_t *number) { return __atomic_load_n(number, __ATOMIC_ACQUIRE); }
+static void    smolq__shared_set(int32_t *number, int32_t value) { __atomic_store_n(number, value, __ATOMIC_RELEASE); }
+#else
+static int32_t smolq__shared_get(const int32_t *number) { return *(const volatile int32_t *)number; }
+static void    smolq__shared_set(int32_t *number, int32_t value) { *(volatile int32_t *)number = value; }
 #endif
 
 /* ---- clock, microseconds from some moment ---- */

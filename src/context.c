@@ -515,10 +515,30 @@ static smolq_result smolq__draw_tokens(const smolq_evaluation *e, smolq_error *e
     return result;
 }
 
+static smolq_result smolq__fail_cancelled(smolq_error *err) { return smolq__fail(err, SMOLQ_E_CANCELLED, "the evaluation was cancelled; its contexts are as before"); }
+
+/* SMOLQ_VERIFY_LAZY: compares the tensors with their checksums.  Contexts that begin at once each do so. */
+static smolq_result smolq__eval_verify(smolq_context *first, smolq__pause *pause, smolq_error *err)
+{
+    const smolq_gguf *gguf = first->model->gguf;
+    smolq__reader reader = { NULL, NULL };
+    uint64_t done;
+    reader.file = &gguf->parts[0]->file;
+    while (smolq__shared_get(&first->model->unverified)) {
+        smolq_result result = smolq__verify_step(gguf, &reader, &first->verifying, gguf->facts.n_tensors, &done, err);
+        if (result < 0) return result;
+        if (result == SMOLQ_OK) smolq__shared_set(&first->model->unverified, 0);
+        else if (smolq__should_pause(pause)) return pause->cancelled ? smolq__fail_cancelled(err) : (smolq_result)SMOLQ_MORE;
+    }
+    return SMOLQ_OK;
+}
+
 static smolq_result smolq__eval_work(smolq_evaluation *e, smolq__pause *pause, smolq_error *err)
 {
     smolq_context *first = e->items[0].context;
     const smolq__stages *stages = &first->model->stages;
+    smolq_result verified = smolq__eval_verify(first, pause, err);
+    if (verified) return verified;
     for (;;) {
         smolq_run *run = &first->run[first->stage];
         const smolq_device *device = stages->at[first->stage].device;
@@ -528,7 +548,7 @@ static smolq_result smolq__eval_work(smolq_evaluation *e, smolq__pause *pause, s
         run->user = pause;
         result = device->backend->run(device->state, run, err);
         if (result) return result;
-        if (pause->cancelled) return smolq__fail(err, SMOLQ_E_CANCELLED, "the evaluation was cancelled; its contexts are as before");
+        if (pause->cancelled) return smolq__fail_cancelled(err);
         if (run->op < run->end_op) return SMOLQ_MORE;
         if (run->numeric || (last && !smolq__finite_logits(run)))
             return smolq__fail(err, SMOLQ_E_NUMERIC, "NaN or infinity in the activations or logits: the weights of the model are damaged or overflow");

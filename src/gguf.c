@@ -11,10 +11,13 @@
  * index by name.  Asking for one walks its record again, which can't fail any more.
  *
  * The header is read where it lies, in the mapping or the caller's memory.  Where there is only reading, the cursor loads the file's
- * beginning into a buffer that doubles when it needs more; offsets, not pointers, go into the tables, as the buffer moves. */
+ * beginning into a buffer that doubles when it needs more; offsets, not pointers, go into the tables, as the buffer moves.
+ *
+ * An SMQ file (smq.c) holds the same header, so it is walked in the same way.  Beside it stands where each pair ends, so that nobody needs to look at the strings of the
+ * tokenizer, and where each tensor is. */
 #pragma once
-#include "file.c"
 #include "quant.c"
+#include "smq.c"
 
 /*    NAME    name      bytes of one; 0: it says itself */
 #define SMOLQ__GGUF_TYPES(X) \
@@ -42,7 +45,10 @@ enum { SMOLQ__MAX_KEY = 65535, SMOLQ__MAX_NAME = 64, SMOLQ__MAX_ALIGNMENT = 1 <<
 /* One file of a GGUF; most have one. */
 typedef struct smolq__part {
     smolq__file  file;
-    uint8_t     *header;        /* [header_loaded] the file's beginning, where file.data is NULL */
+    smolq__smq  *smq;           /* NULL: the file is the GGUF */
+    const uint8_t *bytes;       /* the GGUF from its beginning, at least its header */
+    uint64_t     gguf_bytes;    /* its size */
+    uint8_t     *header;        /* [header_loaded] a copy of that beginning, where it is in no memory */
     uint64_t     header_loaded;
     uint64_t    *pairs;         /* stb_ds [n_pairs + 1] where each key begins; the last: where the tensor records begin */
     smolq__index keys;
@@ -53,6 +59,7 @@ typedef struct smolq__part {
 
 typedef struct smolq__tensor_entry {
     uint64_t       record;      /* where in the header of its part it begins */
+    uint64_t       at;          /* where in the file of its part its data begins */
     const uint8_t *loaded;      /* its data after smolq__gguf_load_tensors, else NULL */
     uint32_t       part;
 } smolq__tensor_entry;
@@ -143,7 +150,7 @@ static int smolq__load_header(smolq__cursor *c, uint64_t n)
     if (c->result) return 0;
     part->header = bigger;
     part->header_loaded = room;
-    c->data = bigger;
+    part->bytes = c->data = bigger;
     c->loaded = room;
     return 1;
 }
@@ -327,13 +334,12 @@ static const char *smolq__describe(smolq__place *buf, const smolq_value *v)
 
 /* ---- pairs ---- */
 
-static const uint8_t *smolq__part_bytes(const smolq__part *part) { return part->file.data ? part->file.data : part->header; }
 static uint64_t smolq__part_n_pairs(const smolq__part *part) { return (uint64_t)stbds_arrlenu(part->pairs) - 1; }
 
 static smolq__text smolq__part_key(const void *table, uint32_t id)
 {
     const smolq__part *part = (const smolq__part *)table;
-    smolq__cursor c = smolq__cursor_over(smolq__part_bytes(part), part->pairs[id], part->header_bytes);
+    smolq__cursor c = smolq__cursor_over(part->bytes, part->pairs[id], part->header_bytes);
     smolq__text key;
     memset(&key, 0, sizeof key);
     smolq__take_string(&c, &key);
@@ -343,7 +349,7 @@ static smolq__text smolq__part_key(const void *table, uint32_t id)
 /* Pair i, whose bytes were checked when the file opened.  Only the extent of an array need not be walked again: it ends where the next pair begins. */
 static void smolq__part_pair(const smolq__part *part, uint64_t i, smolq_pair *pair)
 {
-    smolq__cursor c = smolq__cursor_over(smolq__part_bytes(part), part->pairs[i], part->pairs[i + 1]);
+    smolq__cursor c = smolq__cursor_over(part->bytes, part->pairs[i], part->pairs[i + 1]);
     smolq__text key;
     int32_t type = 0;
     memset(&key, 0, sizeof key);
@@ -478,7 +484,7 @@ static smolq__text smolq__tensor_name(const void *table, uint32_t id)
 {
     const smolq_gguf *g = (const smolq_gguf *)table;
     const smolq__part *part = g->parts[g->tensors[id].part];
-    smolq__cursor c = smolq__cursor_over(smolq__part_bytes(part), g->tensors[id].record, part->header_bytes);
+    smolq__cursor c = smolq__cursor_over(part->bytes, g->tensors[id].record, part->header_bytes);
     smolq__text name;
     memset(&name, 0, sizeof name);
     smolq__take_string(&c, &name);
@@ -490,10 +496,10 @@ static void smolq__tensor_at(const smolq_gguf *g, uint64_t i, smolq_tensor_info 
 {
     const smolq__tensor_entry *entry = &g->tensors[i];
     const smolq__part *part = g->parts[entry->part];
-    smolq__cursor c = smolq__cursor_over(smolq__part_bytes(part), entry->record, part->header_bytes);
+    smolq__cursor c = smolq__cursor_over(part->bytes, entry->record, part->header_bytes);
     smolq__take_tensor(&c, t);
     t->part = entry->part;
-    t->offset += part->data_start;
+    t->offset = entry->at;
     t->data = entry->loaded ? entry->loaded : part->file.data ? part->file.data + (size_t)t->offset : NULL;
 }
 
@@ -546,6 +552,7 @@ typedef struct smolq__opening {
     X("lmgg",                     4, "a GGML file older than GGUF; convert it") \
     X("tjgg",                     4, "a GGJT file older than GGUF; convert it") \
     X("fmgg",                     4, "a GGMF file older than GGUF; convert it") \
+    X("SMQv0001",                 8, "an SMQ file of version 1; convert it with build/smq unpack") \
     X("{",                        1, "JSON text")
 typedef struct smolq__magic { const char *bytes; size_t n; const char *what; } smolq__magic;
 #define SMOLQ__ROW(bytes, n, what) { bytes, n, what },
@@ -612,9 +619,30 @@ static int smolq__take_preamble(smolq__cursor *c, const smolq_limits *limits, ui
     return 1;
 }
 
+/* The elements of a pair's array.  Where it is known where the pair ends, arrays of strings and of arrays are not walked: who asks for their elements looks where they are. */
+static int smolq__take_array(smolq__cursor *c, const smolq_value *array, uint64_t known_end)
+{
+    uint64_t least = array->element_type == SMOLQ_GGUF_STRING ? 8 : 12;
+    if (!known_end || smolq__gguf_types[array->element_type].bytes) return smolq__take_elements(c, array);
+    if (known_end < c->at || known_end > c->end || array->n > (known_end - c->at) / least)
+        return smolq__stop(c, SMOLQ_E_FORMAT, "the table of pairs says that it ends at %llu", (unsigned long long)known_end);
+    c->at = known_end;
+    return 1;
+}
+
+/* The table of an SMQ file that says where each pair ends; NULL for a GGUF file. */
+static int smolq__pair_ends(smolq__cursor *c, const smolq__part *part, uint64_t n, const uint8_t **ends)
+{
+    const smolq__section *section = part->smq ? &part->smq->section[SMOLQ__SECTION_PAIRS] : NULL;
+    *ends = section ? section->p : NULL;
+    return !section || section->n == n * 8 || smolq__stop(c, SMOLQ_E_FORMAT, "a table of %llu bytes for %llu pairs", (unsigned long long)section->n, (unsigned long long)n);
+}
+
 static int smolq__take_pairs(smolq__cursor *c, smolq__part *part, uint64_t n)
 {
+    const uint8_t *ends;
     uint64_t i;
+    if (!smolq__pair_ends(c, part, n, &ends)) return 0;
     c->what = "key";
     c->count = n;
     for (i = 0; i < n; i++) {
@@ -626,7 +654,8 @@ static int smolq__take_pairs(smolq__cursor *c, smolq__part *part, uint64_t n)
         c->name_n = 0;
         if (!smolq__take_name(c, SMOLQ__MAX_KEY, &key) || !smolq__take_value_type(c, "value", &type)) return 0;
         smolq__value_clear(&value, type);
-        if (type == SMOLQ_GGUF_ARRAY ? !smolq__take_array_head(c, &value) || !smolq__take_elements(c, &value) : !smolq__take_scalar(c, &value)) return 0;
+        if (type == SMOLQ_GGUF_ARRAY ? !smolq__take_array_head(c, &value) || !smolq__take_array(c, &value, ends ? smolq_u64_at(ends + 8 * i) : 0) : !smolq__take_scalar(c, &value)) return 0;
+        if (ends && smolq_u64_at(ends + 8 * i) != c->at) return smolq__stop(c, SMOLQ_E_FORMAT, "it ends at %llu, the table of pairs says %llu", (unsigned long long)c->at, (unsigned long long)smolq_u64_at(ends + 8 * i));
     }
     stbds_arrput(part->pairs, c->at);
     part->header_bytes = c->at; /* so far: the index looks at the keys below */
@@ -659,6 +688,18 @@ static int smolq__take_alignment(smolq__cursor *c, smolq__part *part)
     return 1;
 }
 
+/* Where the data of tensor i of the part is: in a GGUF file at its offset, which at is; in an SMQ file where its table says. */
+static int smolq__place_tensor(smolq__cursor *c, const smolq__part *part, uint64_t i, uint64_t bytes, uint64_t *at)
+{
+    const uint8_t *record;
+    if (!part->smq) return 1;
+    record = part->smq->section[SMOLQ__SECTION_TENSORS].p + i * SMOLQ__SMQ_RECORD;
+    *at = smolq_u64_at(record);
+    if (smolq_u64_at(record + 8) == bytes && *at % SMOLQ__SMQ_ALIGNMENT == 0 && smolq__in_file(&part->file, *at, bytes)) return 1;
+    return smolq__stop(c, SMOLQ_E_FORMAT, "%llu bytes at offset %llu are not its %llu, not aligned or not in the file of %llu", (unsigned long long)smolq_u64_at(record + 8),
+                       (unsigned long long)*at, (unsigned long long)bytes, (unsigned long long)part->file.size);
+}
+
 /* The tensor records of a part, then where their bytes lie: aligned, inside the file, no two over one another. */
 static int smolq__take_tensors(smolq__cursor *c, smolq_gguf *g, uint32_t part_id, uint64_t n)
 {
@@ -679,6 +720,9 @@ static int smolq__take_tensors(smolq__cursor *c, smolq_gguf *g, uint32_t part_id
         stbds_arrput(g->tensors, entry);
     }
     part->header_bytes = c->at;
+    if (part->smq && (part->smq->section[SMOLQ__SECTION_TENSORS].n != n * SMOLQ__SMQ_RECORD || c->at != c->end))
+        return smolq__stop(c, SMOLQ_E_FORMAT, "a table of %llu bytes for %llu tensors, and metadata of %llu bytes in %llu", (unsigned long long)part->smq->section[SMOLQ__SECTION_TENSORS].n,
+                           (unsigned long long)n, (unsigned long long)c->at, (unsigned long long)c->end);
     if (!smolq__align_up(c->at, part->alignment, &part->data_start)) return smolq__stop(c, SMOLQ_E_FORMAT, "the header ends beyond 2^64");
     if (n == 0) return 1;
 
@@ -689,7 +733,7 @@ static int smolq__take_tensors(smolq__cursor *c, smolq_gguf *g, uint32_t part_id
     }
     for (i = 0; i < n; i++) {
         uint64_t at;
-        smolq__cursor record = smolq__cursor_over(smolq__part_bytes(part), g->tensors[before + i].record, part->header_bytes);
+        smolq__cursor record = smolq__cursor_over(part->bytes, g->tensors[before + i].record, part->header_bytes);
         smolq__take_tensor(&record, &t);
         c->number = i + 1;
         c->name_at = record.name_at;
@@ -699,8 +743,12 @@ static int smolq__take_tensors(smolq__cursor *c, smolq_gguf *g, uint32_t part_id
                                (unsigned long)part->alignment);
         if (!smolq__add(part->data_start, t.offset, &at))
             return smolq__stop(c, SMOLQ_E_FORMAT, "offset %llu is beyond 2^64", (unsigned long long)t.offset);
-        if (at > c->end || t.bytes > c->end - at) return smolq__stop_truncated(c, at, t.bytes);
-        extents[i].at = at;
+        if (at > part->gguf_bytes || t.bytes > part->gguf_bytes - at) {
+            c->end = part->gguf_bytes;
+            return smolq__stop_truncated(c, at, t.bytes);
+        }
+        extents[i].at = g->tensors[before + i].at = at;
+        if (!smolq__place_tensor(c, part, i, t.bytes, &g->tensors[before + i].at)) return 0;
         extents[i].end = at + t.bytes;
         extents[i].tensor = before + i;
         g->facts.tensor_bytes += t.bytes;
@@ -719,6 +767,24 @@ static int smolq__take_tensors(smolq__cursor *c, smolq_gguf *g, uint32_t part_id
     return 1;
 }
 
+/* Finds the GGUF in the file: it is the file, or an SMQ file holds it. */
+static smolq_result smolq__part_container(smolq__part *part, smolq__heap *heap, smolq_error *err)
+{
+    uint8_t magic[SMOLQ__SMQ_MAGIC_BYTES];
+    smolq_result result;
+    part->bytes = part->file.data;
+    part->gguf_bytes = part->file.size;
+    if (part->file.size < sizeof magic) return SMOLQ_OK;
+    result = smolq__file_read(&part->file, 0, magic, sizeof magic, err);
+    if (result || memcmp(magic, SMOLQ__SMQ_MAGIC, sizeof magic)) return result;
+    part->smq = (smolq__smq *)smolq__alloc(heap, sizeof *part->smq);
+    if (!part->smq) return smolq__fail_memory(heap, err, "a file");
+    result = smolq__smq_open(part->smq, heap, &part->file, err);
+    part->bytes = part->smq->section[SMOLQ__SECTION_METADATA].p;
+    part->gguf_bytes = part->smq->gguf_bytes;
+    return result;
+}
+
 /* Opens part number `id` and walks its header. */
 static smolq_result smolq__part_open(smolq__opening *o, uint32_t id, const char *path, const smolq_source *source)
 {
@@ -730,13 +796,14 @@ static smolq_result smolq__part_open(smolq__opening *o, uint32_t id, const char 
     if (!part) return smolq__fail_memory(&g->heap, o->err, "a file");
     stbds_arrput(g->parts, part);
     result = smolq__file_open(&part->file, &g->heap, path, source, o->options.no_map != 0, o->err);
+    if (!result) result = smolq__part_container(part, &g->heap, o->err);
     if (result) return result;
 
-    c = smolq__cursor_over(part->file.data, 0, part->file.size);
+    c = smolq__cursor_over(part->bytes, 0, part->smq ? part->smq->section[SMOLQ__SECTION_METADATA].n : part->file.size);
     c.part = part;
     c.heap = &g->heap;
     c.err = o->err;
-    if (!part->file.data) c.loaded = 0;
+    if (!part->bytes) c.loaded = 0;
     if (!smolq__take_preamble(&c, &o->options.limits, &part->version, &n_tensors, &n_pairs) || !smolq__take_pairs(&c, part, n_pairs) ||
         !smolq__take_alignment(&c, part) || !smolq__take_tensors(&c, g, id, n_tensors))
         return c.result;
@@ -927,6 +994,37 @@ SMOLQ_API smolq_result smolq_gguf_open(const char *path, const smolq_open_option
     return SMOLQ_OK;
 }
 
+/* ---- what only an SMQ file has ---- */
+
+static const smolq__smq *smolq__gguf_smq(const smolq_gguf *gguf) { return gguf->parts[0]->smq; }
+
+/* A section, or NULL. */
+static const smolq__section *smolq__gguf_section(const smolq_gguf *gguf, int32_t kind)
+{
+    const smolq__smq *smq = smolq__gguf_smq(gguf);
+    return smq && smq->section[kind].n ? &smq->section[kind] : NULL;
+}
+
+/* What the data of a tensor should have. */
+static uint64_t smolq__tensor_checksum(const smolq_gguf *gguf, uint64_t tensor)
+{
+    return smolq_u64_at(gguf->parts[0]->smq->section[SMOLQ__SECTION_TENSORS].p + tensor * SMOLQ__SMQ_RECORD + 16);
+}
+
+static smolq_result smolq__check_data(const smolq_gguf *gguf, uint64_t i, uint64_t sum, smolq_error *err)
+{
+    uint64_t expected = smolq__tensor_checksum(gguf, i);
+    char what[120];
+    smolq__quoted quoted;
+    smolq__text name;
+    if (sum == expected) return SMOLQ_OK;
+    name = smolq__tensor_name(gguf, (uint32_t)i);
+    snprintf(what, sizeof what, "tensor '%s'", smolq__quote(&quoted, name.p, name.n));
+    return smolq__smq_damaged(err, what, sum, expected);
+}
+
+/* ---- reading tensors ---- */
+
 /* Reads the tensors of all parts that are not in memory already into one allocation, each at a multiple of 64 bytes. */
 static smolq_result smolq__gguf_load_tensors(smolq_gguf *gguf, const smolq_open_options *options, smolq_error *err)
 {
@@ -960,6 +1058,7 @@ static smolq_result smolq__gguf_load_tensors(smolq_gguf *gguf, const smolq_open_
                 result = smolq__fail(err, SMOLQ_E_CANCELLED, "the progress hook stopped the loading of tensors at %llu of %llu bytes",
                                      (unsigned long long)done, (unsigned long long)total);
         }
+        if (!result && o.verify != SMOLQ_VERIFY_ASKED && smolq__gguf_smq(gguf)) result = smolq__check_data(gguf, i, smolq__checksum_of(at, t.bytes), err);
         gguf->tensors[i].loaded = at;
         at += (size_t)((t.bytes + 63) & ~(uint64_t)63);
     }

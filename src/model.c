@@ -11,6 +11,7 @@ struct smolq_model {
     smolq_vocab  *vocab;     /* on the heap; NULL if the file has none */
     smolq_device *device;
     int32_t       owns_device;
+    int32_t       unverified; /* no evaluation has compared the tensors with their checksums yet, and the first one shall; by smolq__shared_get and _set */
     smolq_device *host;      /* owned: of the layers that device has no room for; else NULL */
     smolq__stages stages;
     smolq__arch   arch;
@@ -118,6 +119,22 @@ static smolq_result smolq__open_own_device(const smolq_backend *backend, const s
     return smolq_device_open(backend, &mine, device, err);
 }
 
+/* Compares the tensors with their checksums, if that is wanted and has not been done as they were read; or leaves it to the first evaluation. */
+static smolq_result smolq__model_verify(smolq_model *model, const smolq_open_options *options, smolq_error *err)
+{
+    smolq_smq_options mine;
+    if (!smolq__gguf_smq(model->gguf) || options->verify == SMOLQ_VERIFY_ASKED || !model->gguf->parts[0]->file.data) return SMOLQ_OK;
+    if (options->verify == SMOLQ_VERIFY_LAZY && !smolq__memory_of(model->device)) {
+        model->unverified = 1;
+        return SMOLQ_OK;
+    }
+    memset(&mine, 0, sizeof mine);
+    mine.allocator = options->allocator;
+    mine.progress = options->progress;
+    mine.user = options->user;
+    return smolq__verify_tensors(model->gguf, 0, model->gguf->facts.n_tensors, &mine, err);
+}
+
 /* Decides who computes what, and brings the weights there. */
 static smolq_result smolq__model_place(smolq_model *model, const smolq_open_options *options, smolq_error *err)
 {
@@ -149,7 +166,7 @@ static smolq_result smolq__model_load(smolq_model *model, const char *path, cons
         if (result == SMOLQ_OK) result = smolq__arch_load(&model->arch, &model->heap, model->gguf, &options->limits, err);
         if (result) return result;
     }
-    result = smolq__vocab_load(&model->heap, model->gguf, options, &model->vocab, &no_vocab);
+    result = smolq__vocab_load(&model->heap, model->gguf, options, 0, &model->vocab, &no_vocab);
     if (result && result != SMOLQ_E_MISSING) return smolq__fail(err, result, "%s", no_vocab.text);
     n_tokens = model->vocab ? smolq_vocab_size(model->vocab) : 0;
     if (n_tokens > model->arch.hp.n_vocab)
@@ -162,7 +179,8 @@ static smolq_result smolq__model_load(smolq_model *model, const char *path, cons
         if (result) return result;
         model->owns_device = 1;
     }
-    return smolq__model_place(model, options, err);
+    result = smolq__model_verify(model, options, err);
+    return result ? result : smolq__model_place(model, options, err);
 }
 
 /* "loaded 326/326 tensors: 253 quantized, 73 float; 1.78 GiB mapped, 0 B dequantized; cpu: avx2, 2 threads; exact=yes; 41 ms" */
@@ -189,6 +207,7 @@ SMOLQ_API smolq_result smolq_open(const char *path, const smolq_open_options *op
     int64_t begin = smolq__now_us();
     if (!model) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_open: model is NULL");
     smolq__options(&mine, sizeof mine, options, sizeof mine);
+    if (mine.verify < SMOLQ_VERIFY_ASKED || mine.verify > SMOLQ_VERIFY_OPEN) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_open: verify is %d, expected SMOLQ_VERIFY_...", (int)mine.verify);
     smolq__heap_init(&heap, &mine.allocator, mine.limits.memory);
     opened = (smolq_model *)smolq__alloc(&heap, sizeof *opened);
     if (!opened) return smolq__fail_memory(&heap, err, "the model");

@@ -62,6 +62,14 @@ static smolq_result smolq__output_write(smolq__output *out, const void *bytes, u
     return SMOLQ_OK;
 }
 
+/* Where the next bytes go, counted from the beginning. */
+static smolq_result smolq__output_seek(smolq__output *out, uint64_t at, smolq_error *err)
+{
+    LARGE_INTEGER to;
+    to.QuadPart = (LONGLONG)at;
+    return SetFilePointerEx(out->handle, to, NULL, FILE_BEGIN) ? SMOLQ_OK : smolq__fail_windows(err, "write", out->path);
+}
+
 static void smolq__output_discard(smolq__output *out)
 {
     if (out->opened) CloseHandle(out->handle);
@@ -153,6 +161,12 @@ static smolq_result smolq__output_write(smolq__output *out, const void *bytes, u
         n -= (uint64_t)done;
     }
     return SMOLQ_OK;
+}
+
+/* Where the next bytes go, counted from the beginning. */
+static smolq_result smolq__output_seek(smolq__output *out, uint64_t at, smolq_error *err)
+{
+    return lseek(out->fd, (off_t)at, SEEK_SET) == (off_t)at ? SMOLQ_OK : smolq__fail_file(err, "write", out->path, strerror(errno));
 }
 
 static void smolq__output_discard(smolq__output *out)

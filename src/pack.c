@@ -430,11 +430,6 @@ static void smolq__search_pairs(const smolq__packing *t, const smolq__weights *r
 
 /* ---- bits: each the reverse of its function in levels.h ---- */
 
-static void smolq__put_u16(uint8_t *p, uint16_t u)
-{
-    p[0] = (uint8_t)u;
-    p[1] = (uint8_t)(u >> 8);
-}
 static void smolq__put_f16(uint8_t *p, float x) { smolq__put_u16(p, smolq_f32_to_f16(x)); }
 
 /* The low nibbles of n bytes are the first half of the levels, the high ones the second; add makes them unsigned. */

@@ -6,6 +6,7 @@
  * The layout below is computed once; smolq_plan reports it and smolq_context_open allocates it, so the plan is exact, and evaluation has nothing to allocate. */
 #pragma once
 #include "device.c"
+#include "smq_verify.c"
 
 /* ---- stages ---- */
 
@@ -66,6 +67,7 @@ struct smolq_context {
     float          *logits;         /* [n_vocab] */
     smolq_top       top;            /* of SMOLQ_LOGITS_SAMPLE: what was asked about its logits, */
     int32_t         drawn;          /* and the token */
+    smolq__verifying verifying;     /* how far this context has come in it: SMOLQ_VERIFY_LAZY */
     uint8_t        *device_block;   /* NULL if no stage computes in memory of its own */
     smolq_run       run[SMOLQ__MAX_STAGES]; /* of an evaluation whose first item this context is: */
     int32_t         stage;          /* where its batch is */

@@ -55,19 +55,6 @@ static smolq__record *smolq__find_record(const smolq__records *table, const char
     return NULL;
 }
 
-static uint8_t *smolq__put_u32(uint8_t *p, uint32_t u)
-{
-    int i;
-    for (i = 0; i < 4; i++) p[i] = (uint8_t)(u >> i * 8);
-    return p + 4;
-}
-static uint8_t *smolq__put_u64(uint8_t *p, uint64_t u) { return smolq__put_u32(smolq__put_u32(p, (uint32_t)u), (uint32_t)(u >> 32)); }
-static uint8_t *smolq__put_bytes(uint8_t *p, const void *bytes, uint64_t n)
-{
-    if (n) memcpy(p, bytes, (size_t)n);
-    return p + n;
-}
-
 SMOLQ_API smolq_result smolq_gguf_create(const char *path, const smolq_allocator *allocator, smolq_gguf_writer **writer, smolq_error *err)
 {
     smolq__heap heap;

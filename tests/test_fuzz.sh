@@ -28,7 +28,7 @@ fi
 
 # Options of libFuzzer that suit a target: how long an input may be.
 options() {
-    case $1 in gguf) echo -max_len=8000;; vocab) echo -max_len=600;; text) echo -max_len=300;; eval) echo -max_len=200;; esac
+    case $1 in gguf) echo -max_len=8000;; vocab) echo -max_len=600;; text) echo -max_len=300;; eval|smq) echo -max_len=200;; esac
 }
 
 run() { # one target: its lines go to TARGET.out

@@ -20,11 +20,16 @@ parts='A     api.h       the API and manual
        C     file.c      mapping, memory, the callers IO
        C     quant.c     tensor types for the caller
        C     pack.c      floats to blocks
+       C     checksum.c  XXH64
+       C     smq.c       the container SMQ, as it is read
        C     gguf.c      the file format
        C     output.c    files that appear whole or not at all
        C     write.c     GGUF files out
        C     unicode.c   character classes
        C     pretok.c    pre-tokenizers
+       C     vocab.c     the tables of a tokenizer
+       C     smq_verify.c is an SMQ file whole?
+       C     smq_write.c SMQ files out, and back to GGUF
        C     tokenizer.c text to tokens and back
        C     stream.c    tokens to text as they come, stop strings
        C     chat.c      chat formats

@@ -19,6 +19,7 @@ table="
         test  | command -v qemu-aarch64-static                      | qemu-user-static                               | running the ARM build
         test  | command -v wine                             | wine wine64                                    | running the Windows build
         test  | command -v python3                                  | python3                                        | checking that JSON is JSON
+        test  | header jansson.h                                    | libjansson-dev                                 | reading SMQ files of version 1
         test  | command -v valgrind                                 | valgrind                                       | counting instructions
         lint  | command -v clang-format                             | clang-format                                   | formatting
         lint  | command -v clang                                    | clang                                          | the second compiler

@@ -1,0 +1,184 @@
+/* clang -g -O1 -fsanitize=fuzzer,address,undefined,float-cast-overflow -fno-sanitize-recover=all -I. tests/fuzz_smq.c -o fuzz_smq -lm
+ *
+ * The input is a list of changes to an SMQ file that is packed here, so that every mutation gets past the container, as its checksums are made right again:
+ *
+ *     flags    byte  SIGNED and so on below; the upper four bits: how much memory, or which call fails
+ *     base     byte  which file
+ *     changes  each 14 bytes: where (0 the header, 1 to 5 that section, 6 the table, 7 anywhere), offset [4], width [1], value [8]
+ *
+ * The file goes through every door: open, verify, unpack, vocabulary, model; if that opens, a context of 8 tokens and a short text. */
+#define SMOLQ_IMPLEMENTATION
+#include "smolq.h"
+#include "fuzz.h"
+#include "fuzz_doors.h"
+#include "gguf_build.h"
+#include "model_build.h"
+#include "smq_sign.h"
+#include <unistd.h>
+
+enum { SIGNED = 1, BY_READ = 2, SMALL_MEMORY = 4, FAIL_ONE = 8 };
+enum { N_BASES = 3, MEMORY = 64 << 20, CHANGE = 14 };
+
+typedef struct base { uint8_t *p; size_t n; } base;
+static base bases[N_BASES];
+static char path[64];
+
+static void pack(base *b, const uint8_t *gguf, size_t n)
+{
+    smolq_source source;
+    smolq_open_options o;
+    smolq_gguf *g = NULL;
+    FILE *f;
+    memset(&o, 0, sizeof o);
+    memset(&source, 0, sizeof source);
+    source.data = gguf;
+    source.size = n;
+    o.n_sources = 1;
+    o.sources = &source;
+    MUST(smolq_gguf_open(NULL, &o, &g, NULL) == SMOLQ_OK && smolq_smq_pack(g, path, NULL, NULL) == SMOLQ_OK);
+    smolq_gguf_close(g);
+    f = fopen(path, "rb");
+    MUST(f && fseek(f, 0, SEEK_END) == 0);
+    b->n = (size_t)ftell(f);
+    b->p = (uint8_t *)malloc(b->n);
+    MUST(b->p && fseek(f, 0, SEEK_SET) == 0 && fread(b->p, 1, b->n, f) == b->n);
+    fclose(f);
+    remove(path);
+}
+
+/* A model with byte-level BPE and a marked tail; SentencePiece with scores and no tensors; a model of experts without a tokenizer. */
+static void make_bases(void)
+{
+    model_spec bpe, moe;
+    gguf_build spm;
+    size_t n;
+    uint8_t *gguf;
+    int i;
+    memset(&bpe, 0, sizeof bpe);
+    memset(&moe, 0, sizeof moe);
+    snprintf(path, sizeof path, "/tmp/fuzz-smq-%d", (int)getpid());
+    bpe.family = "llama";
+    bpe.n_layer = 1;
+    bpe.n_embd = bpe.n_ff = 32;
+    bpe.n_head = 2;
+    bpe.n_head_kv = 1;
+    bpe.tokenizer = 1;
+    gguf = (uint8_t *)model_build(&bpe, &n);
+    gguf = (uint8_t *)realloc(gguf, n + 300);
+    MUST(gguf);
+    memset(gguf + n, 5, 300);
+    pack(&bases[0], gguf, n + 300);
+    free(gguf);
+    gguf_begin(&spm, 3);
+    gguf_text(&spm, "tokenizer.ggml.model", "llama");
+    gguf_array(&spm, "tokenizer.ggml.tokens", GGUF_STRING, 40);
+    for (i = 0; i < 40; i++) {
+        char text[16];
+        snprintf(text, sizeof text, i == 7 ? "the" : "t%d", i);
+        gguf_put_text(&spm.pairs, text, strlen(text));
+    }
+    gguf_array(&spm, "tokenizer.ggml.scores", GGUF_F32, 40);
+    for (i = 0; i < 40; i++) gguf_put_float(&spm.pairs, -i, GGUF_F32);
+    gguf_finish(&spm);
+    pack(&bases[1], spm.head.p, spm.head.n);
+    gguf_free(&spm);
+    moe.family = "qwen3moe";
+    moe.n_layer = 1;
+    moe.n_embd = moe.n_ff = 32;
+    moe.n_head = 2;
+    moe.n_head_kv = 1;
+    moe.n_expert = 3;
+    moe.n_expert_used = 2;
+    gguf = (uint8_t *)model_build(&moe, &n);
+    pack(&bases[2], gguf, n);
+    free(gguf);
+}
+
+static void change(uint8_t *p, size_t n, const uint8_t *c)
+{
+    uint64_t table = smolq_u64_at(p + 56), from = 0, length = SMOLQ__SMQ_HEADER, at, value = smolq_u64_at(c + 6);
+    int where = c[0] & 7, width = 1 << (c[5] & 3), i;
+    if (where == 6) {
+        from = table;
+        length = (uint64_t)smolq_u32_at(p + 64) * SMOLQ__SMQ_ENTRY;
+    } else if (where == 7) {
+        length = n;
+    } else if (where && table <= n && smolq_u32_at(p + 64) <= (n - table) / SMOLQ__SMQ_ENTRY) {
+        from = smq_section(p, (uint32_t)where);
+        length = n - (from < n ? from : 0);
+    }
+    at = from + smolq_u32_at(c + 1) % (length ? length : 1);
+    for (i = 0; i < width; i++)
+        if (at + (uint64_t)i < n) p[at + (uint64_t)i] = (uint8_t)(value >> 8 * i);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    int flags = size ? data[0] : 0, number = flags >> 4, door;
+    const base *b;
+    uint8_t *bytes;
+    file f;
+    size_t i;
+    if (!bases[0].p) make_bases();
+    b = &bases[(size > 1 ? data[1] : 0) % N_BASES];
+    bytes = (uint8_t *)malloc(b->n);
+    MUST(bytes);
+    memcpy(bytes, b->p, b->n);
+    for (i = 2; i + CHANGE <= size; i += CHANGE) change(bytes, b->n, data + i);
+    if (flags & SIGNED) smq_sign(bytes, b->n);
+    f.p = bytes;
+    f.n = b->n;
+    for (door = 0; door < 4; door++) {
+        fuzz_meter meter;
+        smolq_open_options o;
+        smolq_source source;
+        smolq_gguf *gguf = NULL;
+        smolq_vocab *vocab = NULL;
+        smolq_model *model = NULL;
+        smolq_info info;
+        smolq_error err;
+        smolq_result result = SMOLQ_OK;
+        memset(&o, 0, sizeof o);
+        memset(&source, 0, sizeof source);
+        memset(&info, 0, sizeof info);
+        source.size = b->n;
+        if (flags & BY_READ) source.read = file_read;
+        else source.data = bytes;
+        source.user = &f;
+        o.size = sizeof o;
+        o.n_sources = 1;
+        o.sources = &source;
+        o.verify = number % 3;
+        o.allocator = fuzz_allocator(&meter, flags & SMALL_MEMORY ? (size_t)1000 << number : MEMORY);
+        if (flags & FAIL_ONE) meter.fail_at = number + 1;
+        switch (door) {
+        case 0:  result = smolq_gguf_open(NULL, &o, &gguf, &err); break;
+        case 1:  result = smolq_probe(NULL, &o, &info, &err); break;
+        case 2:  result = smolq_vocab_open(NULL, &o, &vocab, &err); break;
+        default: result = smolq_open(NULL, &o, &model, &err); break;
+        }
+        if (result) {
+            must_refuse(result, &err);
+            MUST(!gguf && !vocab && !model && meter.now == 0);
+            MUST(meter.peak <= 4 * b->n + (16u << 20));
+        }
+        if (gguf) {
+            size_t held = meter.now;
+            walk(gguf, 1);
+            result = smolq_smq_verify(gguf, NULL, &err);
+            if (result) must_refuse(result, &err);
+            result = smolq_smq_unpack(gguf, path, NULL, &err);
+            if (result) must_refuse(result, &err);
+            else remove(path);
+            MUST(meter.now == held);
+        }
+        if (vocab) use_vocab(vocab);
+        if (model) use_model(model, &o, number);
+        smolq_gguf_close(gguf);
+        smolq_vocab_close(vocab);
+        smolq_close(model);
+        MUST(meter.now == 0);
+    }
+    free(bytes);
+    return 0;
+}
