@@ -32,15 +32,18 @@ if [ ! -f $object ] || [ -n "$(find smolq_cpu.c smolq.h -newer $object)" ]; then
     object=$scratch/smolq_cpu.o
     ${CC-cc} -O2 -I. -c smolq_cpu.c -o "$object" || exit 1
 fi
+jansson=$(echo '#include <jansson.h>' | ${CC-cc} -E - >/dev/null 2>&1 && echo yes)
 for source in examples/*.c; do
     name=$(basename "$source" .c)
     line=$(sed -n 's/^ \* *\(cc .*\)$/\1/p' "$source" | head -n 1)
     case $name in
         quantize) stated="cc -O2 -I. $source -o build/$name -lm -lpthread";;
+        smq) stated="cc -O2 -I. -DSMQ_WITH_JANSSON $source -o build/$name -lm -ljansson";;
         hello|inspect|tokenize|gguf) stated="cc -O2 -I. $source -o build/$name -lm";;
         *) stated="cc -O2 -I. -DSMOLQ_WITH_CPU $source smolq_cpu.c -o build/$name -lm -lpthread";;
     esac
     check "$name states its compile line" "$stated" "$line"
+    [ $name = smq ] && [ -z "$jansson" ] && line=$(echo "$line" | sed 's/ -DSMQ_WITH_JANSSON//; s/ -ljansson//')
     [ $name = generate ] || line=$(echo "$line" | sed "s| smolq_cpu.c | $object |")
     if ! ${CC-cc} ${line#cc } -Wall -Wextra >"$scratch/why" 2>&1; then
         echo "FAIL $name compiles with it: $(grep -m 1 error "$scratch/why")"
@@ -197,6 +200,84 @@ refuses "set: a type that is none" "expected u8" build/gguf set "$scratch/whole.
 refuses "rm: a key that is not there" "missing key" build/gguf rm "$scratch/whole.gguf" my.none
 refuses "split: no size" "how" build/gguf split $model "$scratch/part"
 refuses "gguf: half a command" "expected split" build/gguf merge $model
+
+# ---- smq ----
+
+smq() { build/smq "$@" >"$scratch/said" 2>&1 || cat "$scratch/said"; }
+check "pack and unpack give the file back" "" "$(smq pack $model "$scratch/tales.smq"; smq unpack "$scratch/tales.smq" "$scratch/tales.gguf"; cmp $model "$scratch/tales.gguf" 2>&1)"
+check "an SMQ file runs" "$hash" "$(build/logits -m "$scratch/tales.smq" --tokens "$tokens" --hash)"
+check "verify" "$scratch/tales.smq: whole, 74 tensors" "$(build/smq verify "$scratch/tales.smq")"
+check "info" "SMQ 2.0 74 tensors" "$(build/smq info "$scratch/tales.smq" | sed -n 's/^container *\(SMQ 2.0\),.*/\1/p; s/^holds .* \(74 tensors\), XXH64 .*/\1/p' | tr '\n' ' ' | sed 's/ $//')"
+check "info --tensors" 74 "$(build/smq info "$scratch/tales.smq" --tensors | grep -c -E '^[0-9a-f]{16} +[0-9]+ +[0-9]+  [a-z0-9_]+ +[a-z0-9._]+  [0-9x ]+$')"
+cp "$scratch/tales.smq" "$scratch/bad.smq"
+printf '\125' | dd of="$scratch/bad.smq" bs=1 seek=2000000 conv=notrunc 2>/dev/null
+refuses "verify: a damaged tensor" "damaged: tensor 'blk" build/smq verify "$scratch/bad.smq"
+refuses "unpack: a damaged tensor" "damaged: tensor 'blk" build/smq unpack "$scratch/bad.smq" "$scratch/none.gguf"
+printf '\125' | dd of="$scratch/bad.smq" bs=1 seek=5000 conv=notrunc 2>/dev/null
+refuses "damaged metadata" "damaged: the metadata" build/logits -m "$scratch/bad.smq" --tokens 1
+check "nothing of what was refused" "" "$(ls "$scratch/none.gguf" 2>/dev/null)"
+refuses "verify: a GGUF file" "no checksums" build/smq verify $model
+refuses "pack: an SMQ file" "already" build/smq pack "$scratch/tales.smq" "$scratch/none.smq"
+refuses "smq: half a command" "expected pack" build/smq pack $model
+check "quantize takes an SMQ file" "" "$(build/quantize "$scratch/tales.smq" "$scratch/copy.gguf" COPY >"$scratch/said" 2>&1 || cat "$scratch/said"; build/gguf diff $model "$scratch/copy.gguf")"
+# Version 1: tensors of all its types, scales that are f16 numbers and others, blocks that end within a row, all against numbers made beside them.
+if [ -n "$jansson" ] && command -v python3 >/dev/null 2>&1; then
+    python3 - "$scratch/v1.smq" "$scratch/v1.want" <<'T'
+import json, struct, sys, random
+random.seed(1)
+def f32(x): return struct.unpack("<f", struct.pack("<f", x))[0]
+tensors, want = [], []
+def add(name, kind, dims, block, scale_of):
+    n = 1
+    for d in dims: n *= d
+    scales = [] if kind == 1 else [f32(scale_of()) for _ in range((n + block - 1) // block)]
+    if kind == 1: values = [f32(random.gauss(0, 1)) for _ in range(n)]; data = struct.pack("<%df" % n, *values)
+    elif kind == 10: q = [random.randint(-128, 127) for _ in range(n)]; data = struct.pack("<%db" % n, *q)
+    else:
+        q = [random.randint(-8, 7) for _ in range(n)]
+        data = bytes((q[i] & 15) | ((q[i + 1] & 15) << 4 if i + 1 < n else 0) for i in range(0, n, 2))
+    if kind != 1: values = [f32(q[i] * scales[i // block]) for i in range(n)]
+    tensors.append((name, kind, dims, block, data, struct.pack("<%df" % len(scales), *scales)))
+    want.append((name, values))
+half = lambda: random.randint(1, 1000) / 1024
+any_scale = lambda: random.random() / 3
+add("f32", 1, [3, 5], 64, None)
+add("q8.half", 10, [4, 64], 64, half)
+add("q8.any", 10, [4, 64], 64, any_scale)
+add("q8.odd", 10, [7, 33], 64, half)
+add("q4.half", 11, [2, 3, 64], 64, half)
+add("q4.any", 11, [70, 1000], 64, any_scale)
+add("q4.odd", 11, [1, 1, 1, 1, 5, 7], 64, half)
+add("q8.big", 10, [300, 512], 64, half)
+add("scalar", 1, [], 64, None)
+meta = json.dumps({"model_name": "caf\u00e9", "layers": 7, "rate": 0.5, "yes": True, "nothing": None, "list": [1, 2]}).encode()
+at, directory, blobs = 32 + len(meta) + 156 * len(tensors), b"", b""
+for name, kind, dims, block, data, scales in tensors:
+    directory += struct.pack("<64sIi8iIQQQQ16x", name.encode(), kind, len(dims), *(dims + [0] * (8 - len(dims))), block, at, len(data), at + len(data) if scales else 0, len(scales))
+    blobs += data + scales
+    at += len(data) + len(scales)
+open(sys.argv[1], "wb").write(b"SMQv0001" + struct.pack("<IIIIQ", 1, 32, len(tensors), len(meta), 0) + meta + directory + blobs)
+json.dump(want, open(sys.argv[2], "w"))
+T
+    smq unpack "$scratch/v1.smq" "$scratch/v1.gguf"
+    check "version 1: types" "f32 q8_0 f32 f32 q4_0 f32 f32 q8_0 f32" "$(echo $(build/inspect "$scratch/v1.gguf" --json | python3 -c 'import json, sys; print(*[t["type"] for t in json.load(sys.stdin)["tensors"]])'))"
+    check "version 1: metadata" "café 7 0.5 True [1,2]" "$(build/inspect "$scratch/v1.gguf" --json | python3 -c 'import json, sys; m = json.load(sys.stdin)["metadata"]; print(m["model_name"], m["layers"], m["rate"], m["yes"], m["list"])')"
+    for name in f32 q8.half q8.any q8.odd q4.half q4.any q4.odd q8.big scalar; do build/inspect "$scratch/v1.gguf" --tensor $name --dump "$scratch/v1.$name" >/dev/null; done
+    check "version 1: every value is the same" "" "$(python3 - "$scratch/v1.want" "$scratch/v1" 2>&1 <<'T'
+import json, struct, sys
+for name, values in json.load(open(sys.argv[1])):
+    if open(sys.argv[2] + "." + name, "rb").read() != struct.pack("<%df" % len(values), *values): print(name)
+T
+)"
+    check "version 1: info" "9 q4_0 q4.any  1000 x 70" "$(build/smq info "$scratch/v1.smq" --tensors | sed -n 's/^container .* \([0-9]*\) tensors$/\1/p; s/.*\(q4_0\) *\(q4.any .*\)  blocks of 64$/\1 \2/p' | tr '\n' ' ' | sed 's/ $//')"
+    for n in 7 20 31 100 400 1500 5000 40000; do
+        head -c $n "$scratch/v1.smq" >"$scratch/cut.smq"
+        refuses "version 1: $n bytes of it" "truncated\|not a GGUF" build/smq unpack "$scratch/cut.smq" "$scratch/none.gguf"
+    done
+    refuses "a model cannot be version 1" "smq unpack" build/logits -m "$scratch/v1.smq" --tokens 1
+else
+    echo "skip SMQ files of version 1: no jansson or no python3"
+fi
 
 # ---- inspect ----
 
