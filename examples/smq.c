@@ -76,7 +76,7 @@ static void verify(const char *in)
     smolq_smq_options options = with_progress(file_name(in));
     smolq_error err;
     check(smolq_smq_verify(g, &options, &err), &err);
-    printf("%s: whole, %llu tensors\n", in, (unsigned long long)smolq_gguf_info(g)->n_tensors);
+    printf("%s: whole, %llu tensors, %.1f GB/s\n", in, (unsigned long long)smolq_gguf_info(g)->n_tensors, (double)smolq_gguf_info(g)->file_bytes / 1e6 / (now_ms() - begun_ms));
     smolq_gguf_close(g);
 }
 
