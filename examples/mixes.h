@@ -17,6 +17,10 @@ static const mix mixes[] = {
     { "Q3_K",   SMOLQ_TYPE_Q3_K,  12 },  { "Q4_K",   SMOLQ_TYPE_Q4_K,  15 },  { "Q5_K",   SMOLQ_TYPE_Q5_K,  17 }, /* the M ones, as elsewhere */
     { "IQ4_NL", SMOLQ_TYPE_IQ4_NL, 25 }, { "IQ4_XS", SMOLQ_TYPE_IQ4_XS, 30 },
     { "TQ1_0",  SMOLQ_TYPE_TQ1_0, 36 },  { "TQ2_0",  SMOLQ_TYPE_TQ2_0, 37 },
+    { "IQ1_S",  SMOLQ_TYPE_IQ1_S,   24 }, { "IQ1_M",  SMOLQ_TYPE_IQ1_M,   31 }, { "IQ2_XXS", SMOLQ_TYPE_IQ2_XXS, 19 },
+    { "IQ2_XS", SMOLQ_TYPE_IQ2_XS,  20 }, { "IQ2_S",  SMOLQ_TYPE_IQ2_XS,  28 }, { "IQ2_M",   SMOLQ_TYPE_IQ2_S,   29 }, /* of IQ2_S most is IQ2_XS: as elsewhere */
+    { "IQ3_XXS", SMOLQ_TYPE_IQ3_XXS, 23 }, { "IQ3_XS", SMOLQ_TYPE_IQ3_S,  22 }, { "IQ3_S",   SMOLQ_TYPE_IQ3_S,   26 },
+    { "IQ3_M",  SMOLQ_TYPE_IQ3_S,   27 },
     { "MXFP4",  SMOLQ_TYPE_MXFP4, 38 },  { "MXFP4_MOE", SMOLQ_TYPE_MXFP4, 38 },
 };
 
@@ -34,53 +38,91 @@ enum {
     NO_IMPORTANCE = 256,
     LAYERS_80  = 512,
     ONE_EXPERT = 1024, /* not EXPERTS_8 */
-    EXPERTS_3D = 2048  /* the tensor holds the matrices of experts */
+    EXPERTS_3D = 2048, /* the tensor holds the matrices of experts */
+    EXPERTS_4  = 4096, /* four or more */
+    MIDDLE     = 8192  /* of no layer of the first or last eighth */
 };
 
-/* The first rule that fits decides.  A file type of -1 fits all mixes of the type, a type of -1 all. */
-static const struct mix_rule { int32_t file_type, of_type; const char *name; int when; int32_t type; } mix_rules[] = {
-    { 38, -1,              "",           EXPERTS_3D,    SMOLQ_TYPE_MXFP4 },
-    { 38, -1,              "",           ALWAYS,        SMOLQ_TYPE_Q8_0 },
+/* File types as a set. */
+#define FILE_TYPE(n) ((uint64_t)1 << (n))
+#define ANY_FILE ((uint64_t)-1)
+#define LOW_1 (FILE_TYPE(19) | FILE_TYPE(20) | FILE_TYPE(24) | FILE_TYPE(31)) /* IQ2_XXS, IQ2_XS, IQ1_S, IQ1_M */
+#define LOW_2 (FILE_TYPE(28) | FILE_TYPE(29))                                 /* IQ2_S, IQ2_M */
+#define LOW_3 (FILE_TYPE(22) | FILE_TYPE(23) | FILE_TYPE(26) | FILE_TYPE(27)) /* IQ3_XS, IQ3_XXS, IQ3_S, IQ3_M */
 
-    { -1, -1,              "attn_v.",    EXPERTS_8,     SMOLQ_TYPE_Q8_0 },
-    { -1, -1,              "attn_k.",    EXPERTS_8,     SMOLQ_TYPE_Q8_0 },
-    { -1, SMOLQ_TYPE_Q2_K, "attn_v.",    SHARED_V | LAYERS_80, SMOLQ_TYPE_Q5_K },
-    { -1, SMOLQ_TYPE_Q2_K, "attn_v.",    SHARED_V,      SMOLQ_TYPE_Q4_K },
-    { 10, -1,              "attn_v.",    ALWAYS,        SMOLQ_TYPE_Q3_K },
-    { 12, -1,              "attn_v.",    FIRST_2,       SMOLQ_TYPE_Q5_K },
-    { 12, -1,              "attn_v.",    LAYERS_80,     SMOLQ_TYPE_Q5_K },
-    { 12, -1,              "attn_v.",    ALWAYS,        SMOLQ_TYPE_Q4_K },
-    { 13, -1,              "attn_v.",    ALWAYS,        SMOLQ_TYPE_Q5_K },
-    { -1, SMOLQ_TYPE_IQ4_NL, "attn_v.",  SHARED_V,      SMOLQ_TYPE_Q5_K },
-    { -1, SMOLQ_TYPE_IQ4_XS, "attn_v.",  SHARED_V,      SMOLQ_TYPE_Q5_K },
-    { 15, -1,              "attn_v.",    MORE_BITS,     SMOLQ_TYPE_Q6_K },
-    { 17, -1,              "attn_v.",    MORE_BITS,     SMOLQ_TYPE_Q6_K },
-    { 14, -1,              "attn_v.",    FIRST_4,       SMOLQ_TYPE_Q5_K },
-    { -1, SMOLQ_TYPE_Q3_K, "attn_v.",    LAYERS_80,     SMOLQ_TYPE_Q5_K },
-    { -1, SMOLQ_TYPE_Q4_K, "attn_v.",    LAYERS_80,     SMOLQ_TYPE_Q5_K },
+/* The first rule that fits decides.  A type of -1 fits all. */
+static const struct mix_rule { uint64_t files; int32_t of_type; const char *name; int when; int32_t type; } mix_rules[] = {
+    { FILE_TYPE(38),                 -1,                "",            EXPERTS_3D,               SMOLQ_TYPE_MXFP4 },
+    { FILE_TYPE(38),                 -1,                "",            ALWAYS,                   SMOLQ_TYPE_Q8_0 },
 
-    { 10, -1,              "ffn_down",   ALWAYS,        SMOLQ_TYPE_Q3_K },
-    { 21, -1,              "ffn_down",   FIRST_8TH,     SMOLQ_TYPE_Q4_K },
-    { 12, -1,              "ffn_down",   FIRST_16TH,    SMOLQ_TYPE_Q5_K },
-    { 12, -1,              "ffn_down",   ALWAYS,        SMOLQ_TYPE_Q4_K },
-    { 13, -1,              "ffn_down",   ALWAYS,        SMOLQ_TYPE_Q5_K },
-    { 15, -1,              "ffn_down",   MORE_BITS,     SMOLQ_TYPE_Q6_K },
-    { 17, -1,              "ffn_down",   MORE_BITS,     SMOLQ_TYPE_Q6_K },
-    { 14, -1,              "ffn_down",   FIRST_8TH,     SMOLQ_TYPE_Q5_K },
-    { -1, SMOLQ_TYPE_IQ4_NL, "ffn_down", FIRST_8TH | NO_IMPORTANCE, SMOLQ_TYPE_Q5_K },
-    { -1, SMOLQ_TYPE_IQ4_XS, "ffn_down", FIRST_8TH | NO_IMPORTANCE, SMOLQ_TYPE_Q5_K },
-    { -1, SMOLQ_TYPE_Q4_0, "ffn_down",   FIRST_8TH | IMPORTANCE,    SMOLQ_TYPE_Q4_1 },
-    { -1, SMOLQ_TYPE_Q5_0, "ffn_down",   FIRST_8TH | IMPORTANCE,    SMOLQ_TYPE_Q5_1 },
+    { LOW_1 | LOW_2,                 -1,                "attn_v.",     SHARED_V,                 SMOLQ_TYPE_Q4_K },
+    { LOW_1 | LOW_2,                 -1,                "attn_v.",     EXPERTS_4,                SMOLQ_TYPE_Q4_K },
+    { LOW_1,                         -1,                "attn_v.",     ALWAYS,                   SMOLQ_TYPE_Q2_K },
+    { LOW_2,                         -1,                "attn_v.",     ALWAYS,                   SMOLQ_TYPE_IQ3_S },
+    { LOW_1 | LOW_2,                 -1,                "attn_k.",     EXPERTS_8,                SMOLQ_TYPE_Q4_K },
+    { LOW_1,                         -1,                "ffn_down",    FIRST_8TH,                SMOLQ_TYPE_Q2_K },
+    { LOW_2,                         -1,                "ffn_down",    FIRST_8TH,                SMOLQ_TYPE_IQ3_S },
+    { LOW_1 | LOW_2,                 -1,                "attn_output.", EXPERTS_8,                SMOLQ_TYPE_Q5_K },
+    { FILE_TYPE(24) | FILE_TYPE(31), -1,                "attn_output.", ONE_EXPERT,               SMOLQ_TYPE_IQ2_XXS },
+    { LOW_2,                         -1,                "attn_output.", ONE_EXPERT,               SMOLQ_TYPE_IQ3_S },
 
-    { 10, -1,              "attn_output.", EXPERTS_8,   SMOLQ_TYPE_Q5_K },
-    { 11, -1,              "attn_output.", EXPERTS_8,   SMOLQ_TYPE_Q5_K },
-    { 12, -1,              "attn_output.", EXPERTS_8,   SMOLQ_TYPE_Q5_K },
-    { -1, SMOLQ_TYPE_Q4_K,   "attn_output.", EXPERTS_8, SMOLQ_TYPE_Q5_K },
-    { -1, SMOLQ_TYPE_IQ4_NL, "attn_output.", EXPERTS_8, SMOLQ_TYPE_Q5_K },
-    { -1, SMOLQ_TYPE_IQ4_XS, "attn_output.", EXPERTS_8, SMOLQ_TYPE_Q5_K },
-    { 10, -1,              "attn_output.", ONE_EXPERT,  SMOLQ_TYPE_Q3_K },
-    { 12, -1,              "attn_output.", ONE_EXPERT,  SMOLQ_TYPE_Q4_K },
-    { 13, -1,              "attn_output.", ONE_EXPERT,  SMOLQ_TYPE_Q5_K },
+    { ANY_FILE,                      -1,                "attn_v.",     EXPERTS_8,                SMOLQ_TYPE_Q8_0 },
+    { ANY_FILE,                      -1,                "attn_k.",     EXPERTS_8,                SMOLQ_TYPE_Q8_0 },
+    { LOW_3,                         -1,                "attn_v.",     SHARED_V | LAYERS_80,     SMOLQ_TYPE_Q5_K },
+    { FILE_TYPE(27),                 -1,                "attn_v.",     LAYERS_80,                SMOLQ_TYPE_Q5_K },
+    { FILE_TYPE(27),                 -1,                "attn_v.",     ALWAYS,                   SMOLQ_TYPE_Q4_K },
+    { LOW_3,                         -1,                "attn_v.",     SHARED_V,                 SMOLQ_TYPE_Q4_K },
+    { FILE_TYPE(23),                 -1,                "attn_v.",     NO_IMPORTANCE,            SMOLQ_TYPE_IQ3_S },
+    { FILE_TYPE(22),                 -1,                "attn_k.",     ALWAYS,                   SMOLQ_TYPE_IQ3_XXS },
+    { FILE_TYPE(22),                 -1,                "attn_q.",     ALWAYS,                   SMOLQ_TYPE_IQ3_XXS },
+    { FILE_TYPE(23),                 -1,                "attn_k.",     ALWAYS,                   SMOLQ_TYPE_IQ2_S },
+    { FILE_TYPE(23),                 -1,                "attn_q.",     ALWAYS,                   SMOLQ_TYPE_IQ2_S },
+    { ANY_FILE,                      SMOLQ_TYPE_Q2_K,   "attn_v.",     SHARED_V | LAYERS_80,     SMOLQ_TYPE_Q5_K },
+    { ANY_FILE,                      SMOLQ_TYPE_Q2_K,   "attn_v.",     SHARED_V,                 SMOLQ_TYPE_Q4_K },
+    { FILE_TYPE(10),                 -1,                "attn_v.",     ALWAYS,                   SMOLQ_TYPE_Q3_K },
+    { FILE_TYPE(12),                 -1,                "attn_v.",     FIRST_2,                  SMOLQ_TYPE_Q5_K },
+    { FILE_TYPE(12),                 -1,                "attn_v.",     LAYERS_80,                SMOLQ_TYPE_Q5_K },
+    { FILE_TYPE(12),                 -1,                "attn_v.",     ALWAYS,                   SMOLQ_TYPE_Q4_K },
+    { FILE_TYPE(13),                 -1,                "attn_v.",     ALWAYS,                   SMOLQ_TYPE_Q5_K },
+    { ANY_FILE,                      SMOLQ_TYPE_IQ4_NL, "attn_v.",     SHARED_V,                 SMOLQ_TYPE_Q5_K },
+    { ANY_FILE,                      SMOLQ_TYPE_IQ4_XS, "attn_v.",     SHARED_V,                 SMOLQ_TYPE_Q5_K },
+    { FILE_TYPE(15),                 -1,                "attn_v.",     MORE_BITS,                SMOLQ_TYPE_Q6_K },
+    { FILE_TYPE(17),                 -1,                "attn_v.",     MORE_BITS,                SMOLQ_TYPE_Q6_K },
+    { FILE_TYPE(14),                 -1,                "attn_v.",     FIRST_4,                  SMOLQ_TYPE_Q5_K },
+    { ANY_FILE,                      SMOLQ_TYPE_Q3_K,   "attn_v.",     LAYERS_80,                SMOLQ_TYPE_Q5_K },
+    { ANY_FILE,                      SMOLQ_TYPE_Q4_K,   "attn_v.",     LAYERS_80,                SMOLQ_TYPE_Q5_K },
+
+    { FILE_TYPE(23),                 -1,                "ffn_down",    FIRST_8TH | NO_IMPORTANCE, SMOLQ_TYPE_Q4_K },
+    { FILE_TYPE(23),                 -1,                "ffn_down",    NO_IMPORTANCE,            SMOLQ_TYPE_Q3_K },
+    { FILE_TYPE(27),                 -1,                "ffn_down",    FIRST_8TH,                SMOLQ_TYPE_Q4_K },
+    { FILE_TYPE(27),                 -1,                "ffn_down",    EXPERTS_8 | MORE_BITS,    SMOLQ_TYPE_Q4_K },
+    { FILE_TYPE(22),                 -1,                "ffn_gate",    MIDDLE,                   SMOLQ_TYPE_IQ3_XXS },
+    { FILE_TYPE(22),                 -1,                "ffn_up",      MIDDLE,                   SMOLQ_TYPE_IQ3_XXS },
+    { FILE_TYPE(10),                 -1,                "ffn_down",    ALWAYS,                   SMOLQ_TYPE_Q3_K },
+    { FILE_TYPE(21),                 -1,                "ffn_down",    FIRST_8TH,                SMOLQ_TYPE_Q4_K },
+    { FILE_TYPE(12),                 -1,                "ffn_down",    FIRST_16TH,               SMOLQ_TYPE_Q5_K },
+    { FILE_TYPE(12),                 -1,                "ffn_down",    ALWAYS,                   SMOLQ_TYPE_Q4_K },
+    { FILE_TYPE(13),                 -1,                "ffn_down",    ALWAYS,                   SMOLQ_TYPE_Q5_K },
+    { FILE_TYPE(15),                 -1,                "ffn_down",    MORE_BITS,                SMOLQ_TYPE_Q6_K },
+    { FILE_TYPE(17),                 -1,                "ffn_down",    MORE_BITS,                SMOLQ_TYPE_Q6_K },
+    { FILE_TYPE(14),                 -1,                "ffn_down",    FIRST_8TH,                SMOLQ_TYPE_Q5_K },
+    { ANY_FILE,                      SMOLQ_TYPE_IQ4_NL, "ffn_down",    FIRST_8TH | NO_IMPORTANCE, SMOLQ_TYPE_Q5_K },
+    { ANY_FILE,                      SMOLQ_TYPE_IQ4_XS, "ffn_down",    FIRST_8TH | NO_IMPORTANCE, SMOLQ_TYPE_Q5_K },
+    { ANY_FILE,                      SMOLQ_TYPE_Q4_0,   "ffn_down",    FIRST_8TH | IMPORTANCE,   SMOLQ_TYPE_Q4_1 },
+    { ANY_FILE,                      SMOLQ_TYPE_Q5_0,   "ffn_down",    FIRST_8TH | IMPORTANCE,   SMOLQ_TYPE_Q5_1 },
+
+    { FILE_TYPE(10),                 -1,                "attn_output.", EXPERTS_8,                SMOLQ_TYPE_Q5_K },
+    { FILE_TYPE(11),                 -1,                "attn_output.", EXPERTS_8,                SMOLQ_TYPE_Q5_K },
+    { FILE_TYPE(12),                 -1,                "attn_output.", EXPERTS_8,                SMOLQ_TYPE_Q5_K },
+    { ANY_FILE,                      SMOLQ_TYPE_Q4_K,   "attn_output.", EXPERTS_8,                SMOLQ_TYPE_Q5_K },
+    { ANY_FILE,                      SMOLQ_TYPE_IQ4_NL, "attn_output.", EXPERTS_8,                SMOLQ_TYPE_Q5_K },
+    { ANY_FILE,                      SMOLQ_TYPE_IQ4_XS, "attn_output.", EXPERTS_8,                SMOLQ_TYPE_Q5_K },
+    { LOW_3,                         -1,                "attn_output.", EXPERTS_8,                SMOLQ_TYPE_Q5_K },
+    { FILE_TYPE(23),                 -1,                "attn_output.", ONE_EXPERT,               SMOLQ_TYPE_IQ3_S },
+    { FILE_TYPE(27),                 -1,                "attn_output.", ONE_EXPERT,               SMOLQ_TYPE_Q4_K },
+    { FILE_TYPE(10),                 -1,                "attn_output.", ONE_EXPERT,               SMOLQ_TYPE_Q3_K },
+    { FILE_TYPE(12),                 -1,                "attn_output.", ONE_EXPERT,               SMOLQ_TYPE_Q4_K },
+    { FILE_TYPE(13),                 -1,                "attn_output.", ONE_EXPERT,               SMOLQ_TYPE_Q5_K },
 };
 
 /* What stays as it is: norms and vectors by their shape, these by their names. */
@@ -94,6 +136,9 @@ static const char *const never_quantized[] = {
 
 /* Rows that the blocks of a type do not divide get another. */
 static const struct { int32_t type, instead; } fallbacks[] = {
+    { SMOLQ_TYPE_IQ1_S, SMOLQ_TYPE_IQ4_NL },   { SMOLQ_TYPE_IQ1_M, SMOLQ_TYPE_IQ4_NL },   { SMOLQ_TYPE_IQ2_XXS, SMOLQ_TYPE_IQ4_NL },
+    { SMOLQ_TYPE_IQ2_XS, SMOLQ_TYPE_IQ4_NL },  { SMOLQ_TYPE_IQ2_S, SMOLQ_TYPE_IQ4_NL },   { SMOLQ_TYPE_IQ3_XXS, SMOLQ_TYPE_IQ4_NL },
+    { SMOLQ_TYPE_IQ3_S, SMOLQ_TYPE_IQ4_NL },
     { SMOLQ_TYPE_IQ4_XS, SMOLQ_TYPE_IQ4_NL }, { SMOLQ_TYPE_Q2_K, SMOLQ_TYPE_Q4_0 },  { SMOLQ_TYPE_Q3_K, SMOLQ_TYPE_Q4_0 },
     { SMOLQ_TYPE_TQ1_0, SMOLQ_TYPE_Q4_0 },    { SMOLQ_TYPE_TQ2_0, SMOLQ_TYPE_Q4_0 }, { SMOLQ_TYPE_Q4_K, SMOLQ_TYPE_Q5_0 },
     { SMOLQ_TYPE_Q5_K, SMOLQ_TYPE_Q5_1 },     { SMOLQ_TYPE_Q6_K, SMOLQ_TYPE_Q8_0 },
@@ -126,18 +171,24 @@ static inline int32_t mix_choice(const mix *m, const mix_model *model, const smo
     int truth = (layer < 2 ? FIRST_2 : 0) | (layer < 4 ? FIRST_4 : 0) | (layer < n / 8 ? FIRST_8TH : 0) | (layer < n / 16 ? FIRST_16TH : 0)
               | (layer < n / 8 || layer >= 7 * n / 8 || (layer - n / 8) % 3 == 2 ? MORE_BITS : 0)
               | (model->n_head_kv > 0 && model->n_head / model->n_head_kv >= 4 ? SHARED_V : 0) | (model->n_expert == 8 ? EXPERTS_8 : ONE_EXPERT)
+              | (model->n_expert >= 4 ? EXPERTS_4 : 0) | (layer >= n / 8 && layer < 7 * n / 8 ? MIDDLE : 0)
               | (model->has_importance ? IMPORTANCE : NO_IMPORTANCE) | (model->n_layer == 80 ? LAYERS_80 : 0) | (t->n_dims > 2 && t->ne[2] > 1 ? EXPERTS_3D : 0);
+    uint64_t file = FILE_TYPE(m->file_type);
     size_t i;
     if (smolq_type_info(m->type)->block_weights == 1) return m->type;
-    if (strcmp(name, "output.weight") == 0 || (model->is_tied && strcmp(name, "token_embd.weight") == 0))
-        return m->file_type == 38 || m->type == SMOLQ_TYPE_Q8_0 || !fits(t, m->type) ? SMOLQ_TYPE_Q8_0 : fallback(t, SMOLQ_TYPE_Q6_K);
-    if (strcmp(name, "token_embd.weight") == 0) {
-        if (m->file_type != 38) return fallback(t, m->type == SMOLQ_TYPE_TQ1_0 || m->type == SMOLQ_TYPE_TQ2_0 ? SMOLQ_TYPE_Q4_K : m->type);
+    if (strcmp(name, "output.weight") == 0 || (model->is_tied && strcmp(name, "token_embd.weight") == 0)) {
+        if (m->file_type == 38 || m->type == SMOLQ_TYPE_Q8_0 || !fits(t, m->type)) return SMOLQ_TYPE_Q8_0;
+        return fallback(t, file & (LOW_1 | LOW_2 | FILE_TYPE(23)) ? SMOLQ_TYPE_Q5_K : SMOLQ_TYPE_Q6_K);
+    }
+    if (strcmp(name, "token_embd.weight") == 0 && m->file_type != 38) {
+        if (file & LOW_1) return fallback(t, SMOLQ_TYPE_Q2_K);
+        if (file & (LOW_2 | FILE_TYPE(23))) return fallback(t, SMOLQ_TYPE_IQ3_S);
+        return fallback(t, m->type == SMOLQ_TYPE_TQ1_0 || m->type == SMOLQ_TYPE_TQ2_0 ? SMOLQ_TYPE_Q4_K : m->type);
     }
     for (i = 0; i < sizeof mix_rules / sizeof *mix_rules; i++) {
         const struct mix_rule *r = &mix_rules[i];
         int named = strcmp(r->name, "attn_v.") == 0 ? is_values : strstr(name, r->name) != NULL;
-        if ((r->file_type < 0 || r->file_type == m->file_type) && (r->of_type < 0 || r->of_type == m->type) && named && (truth & r->when) == r->when) return fallback(t, r->type);
+        if ((r->files & file) && (r->of_type < 0 || r->of_type == m->type) && named && (truth & r->when) == r->when) return fallback(t, r->type);
     }
     return fallback(t, m->type);
 }

@@ -11,8 +11,7 @@
  * The blocks are the same on every machine and for any number of threads: a product of two floats, or of a float and a level, is exact in double, so
  * a contracted multiply-add gives the same bits; other products are kept apart by smolq_mul64. */
 #pragma once
-#include "base.c"
-#include "levels.h"
+#include "codebook.c"
 
 /* What a level may be: the integers lo to hi, or the 16 values of a table from lo to hi. */
 typedef struct smolq__ladder {
@@ -142,12 +141,6 @@ static void smolq__nearest(const smolq__weights *r, const smolq__ladder *l, smol
 }
 
 /* ---- one scale ---- */
-
-static double smolq__as_f16(double d)
-{
-    float x = (float)d;
-    return (double)smolq_f16_to_f32(smolq_f32_to_f16(x > 65504.0f ? 65504.0f : x < -65504.0f ? -65504.0f : x));
-}
 
 /* Any float: an integer scale follows.  f16: it is stored. */
 static double smolq__as_real(double d) { return d; }
@@ -640,8 +633,8 @@ static const smolq__packing *smolq__packing_of(int32_t type)
     return NULL;
 }
 
-/* A column that was never active in the text that importance comes from may be in another: none counts less than a ten-thousandth of the mean. */
-static void smolq__pack_block(const smolq__packing *t, int32_t n, const float *x, const float *importance, const int8_t *rung, uint8_t *block)
+/* A block by one of the two searches.  A column that was never active in the text that importance comes from may be in another: none counts less than a ten-thousandth of the mean. */
+static void smolq__pack_block(const smolq__packing *t, const smolq__book_order *book, int32_t n, const float *x, const float *importance, const int8_t *rung, uint8_t *block)
 {
     smolq__weights runs[16];
     smolq__levels l;
@@ -656,6 +649,10 @@ static void smolq__pack_block(const smolq__packing *t, int32_t n, const float *x
     for (i = 0; i < n; i++) {
         w[i] = !importance ? 1 : importance[i] > least ? (double)importance[i] : (double)least;
         wx[i] = (double)smolq_mul((float)w[i], x[i]);
+    }
+    if (book) {
+        smolq__pack_codebook(book, x, importance ? w : NULL, wx, block);
+        return;
     }
     for (i = 0; i < t->n_runs; i++) {
         int32_t length = n / t->n_runs, at = i * length;
@@ -674,27 +671,31 @@ SMOLQ_API smolq_result smolq_pack(int32_t type, const float *values, const float
 {
     const smolq__type *t = smolq__type_of(type);
     const smolq__packing *packing = smolq__packing_of(type);
+    const smolq__book *book = smolq__book_of(type);
+    int searches = packing || book;
+    smolq__book_order order;
     const char *name = t ? t->facts.name : "";
     uint8_t *out = (uint8_t *)blocks;
     int8_t rung[512];
     SMOLQ__FP_STATE saved;
     size_t i, step;
     if (!t) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_pack: %d is not the id of a tensor type", (int)type);
-    if (!packing && type != SMOLQ_TYPE_F32 && type != SMOLQ_TYPE_F16 && type != SMOLQ_TYPE_BF16)
+    if (!searches && type != SMOLQ_TYPE_F32 && type != SMOLQ_TYPE_F16 && type != SMOLQ_TYPE_BF16)
         return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "smolq_pack: smolq does not make %s tensors", name);
     step = (size_t)t->facts.block_weights;
     if (n % step) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_pack: %llu weights for type %s, expected a multiple of %d", (unsigned long long)n, name, (int)step);
     if (n && (!blocks || !values)) return smolq__fail(err, SMOLQ_E_ARGUMENT, "smolq_pack: %s is NULL", blocks ? "values" : "blocks");
     for (i = 0; i < n; i++) {
-        if (packing && !smolq_is_finite(values[i])) return smolq__fail(err, SMOLQ_E_NUMERIC, "smolq_pack: weight %llu is not finite", (unsigned long long)i);
+        if (searches && !smolq_is_finite(values[i])) return smolq__fail(err, SMOLQ_E_NUMERIC, "smolq_pack: weight %llu is not finite", (unsigned long long)i);
         if (importance && !(smolq_is_finite(importance[i]) && importance[i] >= 0))
             return smolq__fail(err, SMOLQ_E_NUMERIC, "smolq_pack: the importance of weight %llu is %g, expected a finite number from 0 on", (unsigned long long)i, (double)importance[i]);
     }
     saved = smolq__fp_enter();
+    if (book) smolq__order_book(book, &order);
     if (packing && packing->ladder.values) smolq__choose_rungs(&packing->ladder, rung);
     for (i = 0; i < n; i += step, out += t->facts.block_bytes)
-        if (packing) {
-            smolq__pack_block(packing, (int32_t)step, values + i, importance ? importance + i : NULL, rung, out);
+        if (searches) {
+            smolq__pack_block(packing, book ? &order : NULL, (int32_t)step, values + i, importance ? importance + i : NULL, rung, out);
         } else if (type == SMOLQ_TYPE_F32) {
             uint32_t u = smolq_bits(values[i]);
             smolq__put_u16(out, (uint16_t)u);

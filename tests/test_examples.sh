@@ -169,7 +169,9 @@ refuses "imatrix: a short text" "at least one chunk" build/imatrix -m $model -f 
 refuses "imatrix: a missing file" "/no/such/file" build/imatrix -m /no/such/file -f README.md -o "$scratch/i5.gguf"
 refuses "quantize: a missing file" "/no/such/file" build/quantize /no/such/file "$scratch/none.gguf" Q8_0
 refuses "quantize: a type that is none" "Q9_K" build/quantize $model "$scratch/none.gguf" Q9_K
-refuses "quantize: a type that it can't make" "iq2_xs" build/quantize $model "$scratch/none.gguf" IQ2_XS
+refuses "quantize: a type that it can't make" "nvfp4" build/quantize $model "$scratch/none.gguf" COPY --tensor ffn_up=NVFP4
+check "a mix with codebooks" "47 iq2_xxs, 1 q5_k, 9 q2_k, 17 f32, " "$(quantize $model "$scratch/iq.gguf" IQ2_XXS --requantize -t 2; census "$scratch/iq.gguf")"
+check "and it runs" 1 "$(build/logits -m "$scratch/iq.gguf" --tokens "1 2 3" --hash | grep -c -E '^[0-9a-f]{16}$')"
 refuses "quantize: a rule that is none" "PATTERN=TYPE" build/quantize $model "$scratch/none.gguf" COPY --tensor q8_0
 refuses "quantize: a folder as OUT" "directory" build/quantize $model "$scratch" COPY
 refuses "quantize: no TYPE" "expected IN OUT TYPE" build/quantize $model "$scratch/none.gguf"

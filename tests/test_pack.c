@@ -9,7 +9,8 @@
 #include "test.h"
 #include <math.h>
 
-enum { N_PACKED = sizeof smolq__packings / sizeof *smolq__packings, ROW = 1024 };
+enum { N_PACKED = sizeof smolq__packings / sizeof *smolq__packings, N_BOOKS = sizeof smolq__books / sizeof *smolq__books, N_SEARCHED = N_PACKED + N_BOOKS, ROW = 1024 };
+static int32_t searched(size_t t) { return t < N_PACKED ? smolq__packings[t].id : smolq__books[t - N_PACKED].id; }
 
 static uint32_t random_state = 1;
 static uint32_t random_bits(void)
@@ -70,13 +71,51 @@ static void levels_come_back_from_their_bits(void)
     }
 }
 
+/* The same of types with codebooks: what a choice says is what is unpacked. */
+static void choices_come_back_from_their_bits(void)
+{
+    size_t t;
+    int round, i, j;
+    for (t = 0; t < N_BOOKS; t++) {
+        const smolq__book *b = &smolq__books[t];
+        const smolq__type *type = smolq__type_of(b->id);
+        int is_iq1 = smolq__has_shift(b), n_runs = 256 / b->run;
+        for (round = 0; round < 50; round++) {
+            smolq__book_choice c;
+            smolq__levels back;
+            uint8_t block[256];
+            memset(&c, 0, sizeof c);
+            memset(&back, 0, sizeof back);
+            memset(block, 0x55, sizeof block);
+            c.d = (float)smolq__as_f16((double)gaussian());
+            for (i = 0; i < n_runs; i++) c.s[i] = (uint8_t)(random_bits() % (uint32_t)(b->top + 1));
+            for (i = 0; i < 256 / b->length; i++) c.entry[i] = (uint16_t)(random_bits() % (uint32_t)b->n_entries);
+            for (i = 0; i < 32; i++) {
+                c.signs[i] = (uint8_t)(is_iq1 ? random_bits() & 1 : random_bits() & 255);
+                if (b->signs == SMOLQ__EVEN_SIGNS) c.signs[i] = (uint8_t)smolq_even_signs(c.signs[i]);
+                if (b->signs == SMOLQ__SHIFT_OF_RUN) c.signs[i] = c.signs[i / 4 * 4];
+            }
+            b->bits(&c, block);
+            type->levels(block, &back);
+            REQUIRE(back.d[0] == c.d * (float)b->unit && back.n_runs == n_runs, "%s: d is %g, it was %g", type->facts.name, (double)back.d[0], (double)c.d);
+            for (i = 0; i < n_runs; i++) REQUIRE(back.scale[i] == 2 * c.s[i] + 1, "%s: scale %d", type->facts.name, i);
+            for (i = 0; i < 256; i++) {
+                int32_t v = b->values[b->entries[c.entry[i / b->length]] >> i % b->length * b->code_bits & ((1 << b->code_bits) - 1)];
+                j = is_iq1 ? v + (c.signs[i / 8] ? -1 : 1) : c.signs[i / 8] >> i % 8 & 1 ? -v : v;
+                REQUIRE(back.q[i] == j, "%s: weight %d is %d, it was %d", type->facts.name, i, back.q[i], j);
+            }
+            REQUIRE(block[type->facts.block_bytes] == 0x55, "%s: bytes beyond the block", type->facts.name);
+        }
+    }
+}
+
 /* Error by row over that of the golden blocks: the geometric mean at most 1.005, each at most 1.05 (of squared errors here, which asks for more). */
 static void errors_are_no_larger_than_those_of_the_golden_blocks(void)
 {
     static const int32_t floats[] = { SMOLQ_TYPE_F16, SMOLQ_TYPE_BF16 };
     size_t t, files = 0;
-    for (t = 0; t < N_PACKED + 2; t++) {
-        int32_t id = t < N_PACKED ? smolq__packings[t].id : floats[t - N_PACKED];
+    for (t = 0; t < N_SEARCHED + 2; t++) {
+        int32_t id = t < N_SEARCHED ? searched(t) : floats[t - N_SEARCHED];
         const smolq_type_facts *facts = smolq_type_info(id);
         const char *k = strstr(facts->name, "_k"), *path;
         size_t row_bytes = (size_t)(ROW / facts->block_weights * facts->block_bytes), row, n = 0, i;
@@ -108,7 +147,7 @@ static void errors_are_no_larger_than_those_of_the_golden_blocks(void)
         smolq_gguf_close(file);
     }
     if (!files) SKIP("no ../shared/data/golden/dequant");
-    CHECK(files == N_PACKED + 2, "%d files of %d", (int)files, (int)N_PACKED + 2);
+    CHECK(files == N_SEARCHED + 2, "%d files of %d", (int)files, (int)N_SEARCHED + 2);
 }
 
 static void importance_lowers_the_error_that_it_weighs(void)
@@ -121,8 +160,8 @@ static void importance_lowers_the_error_that_it_weighs(void)
         x[i] = gaussian() * 0.02f;
         importance[i] = (float)exp((double)gaussian() * 2);
     }
-    for (t = 0; t < N_PACKED; t++) {
-        int32_t id = smolq__packings[t].id;
+    for (t = 0; t < N_SEARCHED; t++) {
+        int32_t id = searched(t);
         double a, b;
         REQUIRE(!smolq_pack(id, x, importance, with, ROW, &err) && !smolq_pack(id, x, NULL, without, ROW, &err), "%s", err.text);
         a = error_of(id, with, x, importance, ROW);
@@ -130,8 +169,8 @@ static void importance_lowers_the_error_that_it_weighs(void)
         CHECK(a < b, "%s: %g with importance, %g without", smolq_type_info(id)->name, a, b);
     }
     for (i = 0; i < ROW; i++) importance[i] = 3.5f; /* the same everywhere: it does not matter */
-    for (t = 0; t < N_PACKED; t++) {
-        int32_t id = smolq__packings[t].id;
+    for (t = 0; t < N_SEARCHED; t++) {
+        int32_t id = searched(t);
         double a, b;
         smolq_pack(id, x, importance, with, ROW, &err);
         smolq_pack(id, x, NULL, without, ROW, &err);
@@ -156,8 +195,8 @@ static void odd_rows_are_packed_too(void)
                    kind == 6 ? g * g : kind == 7 ? -1 - g * g : kind == 8 ? (g > 0 ? 1.0f : -1.0f) : kind == 9 ? g * 3e4f : -0.0f;
             squares += (double)x[i] * (double)x[i];
         }
-        for (t = 0; t < N_PACKED; t++) {
-            int32_t id = smolq__packings[t].id;
+        for (t = 0; t < N_SEARCHED; t++) {
+            int32_t id = searched(t);
             double e;
             smolq_error err;
             CHECK(!smolq_pack(id, x, NULL, blocks, ROW, &err), "%s: %s", names[kind], err.text);
@@ -183,7 +222,7 @@ static void what_cannot_be_packed_is_refused(void)
     importance[3] = -1;
     CHECK(smolq_pack(SMOLQ_TYPE_Q4_K, x, importance, blocks, ROW, &err) == SMOLQ_E_NUMERIC && strstr(err.text, "importance"), "%s", err.text);
     CHECK(smolq_pack(SMOLQ_TYPE_Q4_K, x, NULL, blocks, 255, &err) == SMOLQ_E_ARGUMENT && strstr(err.text, "multiple of 256"), "%s", err.text);
-    CHECK(smolq_pack(SMOLQ_TYPE_IQ2_XS, x, NULL, blocks, ROW, &err) == SMOLQ_E_UNSUPPORTED && strstr(err.text, "iq2_xs"), "%s", err.text);
+    CHECK(smolq_pack(SMOLQ_TYPE_NVFP4, x, NULL, blocks, ROW, &err) == SMOLQ_E_UNSUPPORTED && strstr(err.text, "nvfp4"), "%s", err.text);
     CHECK(smolq_pack(SMOLQ_TYPE_Q4_K, NULL, NULL, blocks, ROW, &err) == SMOLQ_E_ARGUMENT, "%s", err.text);
     CHECK(smolq_pack(99, x, NULL, blocks, ROW, NULL) == SMOLQ_E_ARGUMENT, "type 99");
     for (i = 0; i < sizeof blocks; i++) REQUIRE(blocks[i] == 0x55, "byte %d was written", (int)i);
@@ -204,6 +243,7 @@ int main(int argc, char **argv)
 {
     static const test tests[] = {
         { "levels come back from their bits", levels_come_back_from_their_bits },
+        { "choices come back from their bits", choices_come_back_from_their_bits },
         { "errors are no larger than those of the golden blocks", errors_are_no_larger_than_those_of_the_golden_blocks },
         { "importance lowers the error that it weighs", importance_lowers_the_error_that_it_weighs },
         { "odd rows are packed too", odd_rows_are_packed_too },

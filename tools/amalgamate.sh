@@ -19,6 +19,7 @@ parts='A     api.h       the API and manual
        C     base.c      errors, memory, checked arithmetic, look-ups
        C     file.c      mapping, memory, the callers IO
        C     quant.c     tensor types for the caller
+       C     codebook.c  floats to blocks of codebooks
        C     pack.c      floats to blocks
        C     checksum.c  XXH64
        C     smq.c       the container SMQ, as it is read
