@@ -54,7 +54,7 @@
  *     - A model, a vocabulary and a GGUF are immutable once open: any number of threads may use one at the same time.
  *       A context, a sampler, a stream and an evaluation belong to one thread at a time.
  *     - Files, prompts and chat messages may come from anyone: hostile bytes give an error, never undefined behaviour.
- *       (A file that shrinks while it is mapped is the exception: set no_map for files that others can write.)
+ *       (A file that changes while it is mapped is the exception: set no_map for files that others can write.)
  *     - The same logits, bit for bit, from every backend, thread count and batch split: docs/arithmetic.md.
  *
  * Licence: MIT, see LICENSE.  The tensor formats are those of ggml (MIT), the file format is its GGUF. */
@@ -293,7 +293,7 @@ typedef struct smolq_limits {
 enum {
     SMOLQ_VERIFY_ASKED = 0, /* when you ask: smolq_smq_verify, smolq_smq_verify_tensor */
     SMOLQ_VERIFY_LAZY  = 1, /* by the first evaluation, which fails with SMOLQ_E_FORMAT; by smolq_open where it reads the tensors anyway (no_map, a device with memory of its own) */
-    SMOLQ_VERIFY_OPEN  = 2  /* by smolq_open and smolq_gguf_open */
+    SMOLQ_VERIFY_OPEN  = 2  /* by smolq_open */
 };
 
 /* Options of smolq_open, smolq_probe, smolq_vocab_open and smolq_gguf_open. */
@@ -641,7 +641,7 @@ typedef struct smolq_gguf_facts {
 } smolq_gguf_facts;
 
 /* Opens any well-formed GGUF, a model or not, or the one in an SMQ file.  Every table is checked; after that nothing here can fail on the file, but for elements of
- * arrays of strings in an SMQ file, which are not looked at before somebody asks for them. */
+ * arrays of strings and of arrays in an SMQ file, which are not looked at before somebody asks for them. */
 SMOLQ_API smolq_result smolq_gguf_open(const char *path, const smolq_open_options *options, smolq_gguf **gguf, smolq_error *err);
 SMOLQ_API void         smolq_gguf_close(smolq_gguf *gguf);
 SMOLQ_API const smolq_gguf_facts *smolq_gguf_info(const smolq_gguf *gguf);
@@ -692,8 +692,8 @@ typedef struct smolq_smq_options {
 SMOLQ_API smolq_result smolq_smq_pack(const smolq_gguf *gguf, const char *path, const smolq_smq_options *options, smolq_error *err);
 SMOLQ_API smolq_result smolq_smq_unpack(const smolq_gguf *smq, const char *path, const smolq_smq_options *options, smolq_error *err);
 
-/* Compares a tensor with its checksum; or all of them, the bytes between them, and the tables of the tokenizer with the metadata.  SMOLQ_E_FORMAT names what is damaged.
- * Any number of threads may do so. */
+/* Compares a tensor with its checksum; or everything: all that unpacking compares, the bytes between, and the tables of the tokenizer with the metadata.
+ * SMOLQ_E_FORMAT names what is damaged.  Any number of threads may do so. */
 SMOLQ_API smolq_result smolq_smq_verify_tensor(const smolq_gguf *smq, uint64_t tensor, smolq_error *err);
 SMOLQ_API smolq_result smolq_smq_verify(const smolq_gguf *smq, const smolq_smq_options *options, smolq_error *err);
 
@@ -2485,11 +2485,13 @@ typedef struct smolq__slot { uint32_t hash, id; } smolq__slot; /* id UINT32_MAX:
 typedef struct smolq__index {
     smolq__slot *slots;
     uint32_t     mask;
+    uint32_t     limit;                                    /* look-ups give up after so many slots */
     uint64_t     seed;                                     /* so that a file can't aim at collisions */
     smolq__text (*text_of)(const void *table, uint32_t id);
     const void  *table;
 } smolq__index;
 #define SMOLQ__NONE UINT32_MAX
+#define SMOLQ__FULL (UINT32_MAX - 1) /* the limit was reached */
 
 /* Asks for memory that will be looked at soon: a large table's slots are in no near cache, and a look-up waits for each of them. */
 #if defined(__GNUC__)
@@ -2528,16 +2530,18 @@ static int smolq__index_open(smolq__index *index, smolq__heap *heap, uint32_t n,
     if (!index->slots) return 0;
     memset(index->slots, 0xff, (size_t)n_slots * sizeof *index->slots);
     index->mask = (uint32_t)(n_slots - 1);
+    index->limit = UINT32_MAX;
     index->seed = (uint64_t)(uintptr_t)index->slots * 0x9e3779b97f4a7c15u;
     index->text_of = text_of;
     index->table = table;
     return 1;
 }
 
+/* The slot of a text, or the empty one where it would go; NULL when the limit is reached. */
 static smolq__slot *smolq__index_slot(const smolq__index *index, smolq__text text, uint32_t hash)
 {
-    uint32_t i = hash & index->mask;
-    for (;; i = (i + 1) & index->mask) {
+    uint32_t i = hash & index->mask, to_go;
+    for (to_go = index->limit; to_go > 0; to_go--, i = (i + 1) & index->mask) {
         smolq__slot *slot = &index->slots[i];
         if (slot->id == SMOLQ__NONE) return slot;
         if (slot->hash == hash) {
@@ -2545,13 +2549,14 @@ static smolq__slot *smolq__index_slot(const smolq__index *index, smolq__text tex
             if (other.n == text.n && memcmp(other.p, text.p, text.n) == 0) return slot;
         }
     }
+    return NULL;
 }
 
-/* Adds id under its text, whose hash this is; returns the id that had this text before, or SMOLQ__NONE. */
+/* Adds id under its text, whose hash this is; returns the id that had this text before, or SMOLQ__NONE; or SMOLQ__FULL, and nothing is added. */
 static uint32_t smolq__index_add_hashed(smolq__index *index, uint32_t id, uint32_t hash)
 {
     smolq__slot *slot = smolq__index_slot(index, index->text_of(index->table, id), hash);
-    uint32_t had = slot->id;
+    uint32_t had = slot ? slot->id : SMOLQ__FULL;
     if (had == SMOLQ__NONE) {
         slot->hash = hash;
         slot->id = id;
@@ -2563,13 +2568,19 @@ static uint32_t smolq__index_add(smolq__index *index, uint32_t id)
     return smolq__index_add_hashed(index, id, smolq__hash(index->seed, index->text_of(index->table, id)));
 }
 
+static uint32_t smolq__index_find_hashed(const smolq__index *index, smolq__text text, uint32_t hash)
+{
+    const smolq__slot *slot = smolq__index_slot(index, text, hash);
+    return slot ? slot->id : SMOLQ__NONE;
+}
+
 static uint32_t smolq__index_find(const smolq__index *index, const char *p, size_t n)
 {
     smolq__text text;
     text.p = p;
     text.n = n;
     if (!index->slots) return SMOLQ__NONE;
-    return smolq__index_slot(index, text, smolq__hash(index->seed, text))->id;
+    return smolq__index_find_hashed(index, text, smolq__hash(index->seed, text));
 }
 
 /* ---- option structs: a smaller struct of an older caller reads as zeros beyond its end ---- */
@@ -4407,7 +4418,7 @@ static uint64_t smolq__checksum_of(const void *bytes, uint64_t n)
  *     header [128] | table of sections | section ... | data of the tensors          all little-endian; what lies between is zero
  *
  * Here the header, the table and each section are checked: that they are in the file, and whole.  gguf.c reads the metadata and binds the tensors as it does for a GGUF
- * file, vocab.c takes the tables of the tokenizer, and smq_write.c makes such files, turns them back and checks the rest of them. */
+ * file, vocab.c takes the tables of the tokenizer, smq_verify.c checks tensors, and smq_write.c makes such files and turns them back. */
 
 #define SMOLQ__SMQ_MAGIC "SMQ2\r\n\032\n"
 enum { SMOLQ__SMQ_MAGIC_BYTES = 8, SMOLQ__SMQ_MAJOR = 2, SMOLQ__SMQ_MINOR = 0, SMOLQ__SMQ_HEADER = 128, SMOLQ__SMQ_ENTRY = 32, SMOLQ__SMQ_MAX_SECTIONS = 64,
@@ -4442,7 +4453,7 @@ enum { SMOLQ__SECTIONS(SMOLQ__SECTION_ENUM) SMOLQ__SECTION_COUNT = 6 };
 
 typedef struct smolq__section {
     uint64_t       at, n, checksum; /* n 0 where the file has none */
-    const uint8_t *p;               /* [n] in the mapping or on the heap; a multiple of 8 */
+    const uint8_t *p;               /* [n] in the mapping or on the heap, a multiple of 8; NULL: not loaded yet */
 } smolq__section;
 
 typedef struct smolq__smq {
@@ -4542,7 +4553,7 @@ static smolq_result smolq__smq_open(smolq__smq *smq, smolq__heap *heap, const sm
     if (!result) result = smolq__smq_table(smq, file, err);
     if (!result && smq->section[SMOLQ__SECTION_METADATA].n == 0) result = smolq__fail(err, SMOLQ_E_FORMAT, "the SMQ file has no metadata");
 #define SMOLQ__SECTION_LOAD(kind, NAME, what) \
-    if (!result) result = smolq__smq_load(&smq->section[kind], heap, file, what, err);
+    if (!result && kind != SMOLQ__SECTION_GAPS) result = smolq__smq_load(&smq->section[kind], heap, file, what, err); /* the gaps are for unpacking */
     SMOLQ__SECTIONS(SMOLQ__SECTION_LOAD)
 #undef SMOLQ__SECTION_LOAD
     return result;
@@ -5334,6 +5345,52 @@ static smolq_result smolq__part_container(smolq__part *part, smolq__heap *heap, 
     return result;
 }
 
+/* Everything that has a place in an SMQ file, sections of other builds too, in the order of the places. */
+static smolq_result smolq__smq_extents(const smolq_gguf *g, smolq__heap *heap, smolq__extent **extents, uint64_t *n, smolq_error *err)
+{
+    const smolq__part *part = g->parts[0];
+    const smolq__smq *smq = part->smq;
+    uint64_t i, n_tensors = stbds_arrlenu(g->tensors);
+    smolq__extent *e = (smolq__extent *)smolq__alloc(heap, (2 + smq->n_sections + n_tensors) * sizeof *e);
+    *extents = e;
+    *n = 2 + smq->n_sections + n_tensors;
+    if (!e) return smolq__fail_memory(heap, err, "the places in the file");
+    e->end = SMOLQ__SMQ_HEADER;
+    e++;
+    e->at = smq->table;
+    e->end = smq->table + smq->n_sections * SMOLQ__SMQ_ENTRY;
+    for (i = 0; i < smq->n_sections; i++) {
+        uint8_t entry[SMOLQ__SMQ_ENTRY];
+        smolq_result result = smolq__file_read(&part->file, smq->table + i * SMOLQ__SMQ_ENTRY, entry, sizeof entry, err);
+        if (result) return result;
+        e++;
+        e->at = smolq_u64_at(entry + 8);
+        if (!smolq__in_file(&part->file, e->at, smolq_u64_at(entry + 16))) return smolq__fail(err, SMOLQ_E_FORMAT, "section %u is not in the SMQ file", (unsigned)smolq_u32_at(entry));
+        e->end = e->at + smolq_u64_at(entry + 16);
+    }
+    for (i = 0; i < n_tensors; i++) {
+        smolq_tensor_info t;
+        smolq__tensor_at(g, i, &t);
+        e++;
+        e->at = t.offset;
+        e->end = t.offset + t.bytes;
+    }
+    smolq__sort_extents(*extents, *n);
+    return SMOLQ_OK;
+}
+
+/* Nothing in an SMQ file lies over anything: what is read of it is no more than the file. */
+static smolq_result smolq__smq_places(const smolq_gguf *g, smolq__heap *heap, smolq_error *err)
+{
+    smolq__extent *extents;
+    uint64_t i, n;
+    smolq_result result = smolq__smq_extents(g, heap, &extents, &n, err);
+    for (i = 1; i < n && !result; i++)
+        if (extents[i].at < extents[i - 1].end) result = smolq__fail(err, SMOLQ_E_FORMAT, "the SMQ file has two things at offset %llu", (unsigned long long)extents[i].at);
+    smolq__free(heap, extents);
+    return result;
+}
+
 /* Opens part number `id` and walks its header. */
 static smolq_result smolq__part_open(smolq__opening *o, uint32_t id, const char *path, const smolq_source *source)
 {
@@ -5356,6 +5413,8 @@ static smolq_result smolq__part_open(smolq__opening *o, uint32_t id, const char 
     if (!smolq__take_preamble(&c, &o->options.limits, &part->version, &n_tensors, &n_pairs) || !smolq__take_pairs(&c, part, n_pairs) ||
         !smolq__take_alignment(&c, part) || !smolq__take_tensors(&c, g, id, n_tensors))
         return c.result;
+    if (part->smq && id == 0) result = smolq__smq_places(g, &g->heap, o->err);
+    if (result) return result;
     g->facts.file_bytes += part->file.size;
     g->facts.header_bytes += part->header_bytes;
     g->facts.mapped_bytes += part->file.mapped ? part->file.size : 0;
@@ -5415,6 +5474,7 @@ static smolq_result smolq__split_plan(smolq__opening *o, const char **digits, ui
     smolq__quoted quoted;
     smolq_result result = smolq__split_keys(o->g->parts[0], &no, &count, o->err);
     if (result) return result;
+    if (o->g->parts[0]->smq && count > 1) return smolq__fail(o->err, SMOLQ_E_UNSUPPORTED, "an SMQ file holds a whole GGUF file, this one is the first of %lld parts", (long long)count);
     *digits = o->path ? smolq__split_digits(o->path, &name_number, &name_count) : NULL;
     if (no != 0 && *digits) {
         const char *first = smolq__split_path(&o->g->heap, o->path, *digits, 1);
@@ -5446,6 +5506,7 @@ static smolq_result smolq__split_part(smolq__opening *o, uint32_t id, const char
         if (!path) return smolq__fail_memory(&o->g->heap, o->err, "a path");
     }
     result = smolq__part_open(o, id, path, o->path ? NULL : &o->options.sources[id]);
+    if (!result && o->g->parts[id]->smq) result = smolq__fail(o->err, SMOLQ_E_UNSUPPORTED, "it is an SMQ file, which holds a whole GGUF file and no part");
     if (!result) result = smolq__split_keys(o->g->parts[id], &no, &count, o->err);
     if (!result && (no != (int64_t)id || count != (int64_t)n_parts))
         result = smolq__fail(o->err, SMOLQ_E_FORMAT, "expected part %lu of %lu, found part %lld of %lld", (unsigned long)id + 1, (unsigned long)n_parts,
@@ -6939,6 +7000,7 @@ static size_t smolq__put_byte_char(uint32_t b, uint8_t *dst)
 /* ---- loading ---- */
 
 #define SMOLQ__KEY(name) "tokenizer.ggml." name
+enum { SMOLQ__LONGEST_RUN = 1024 }; /* of full slots, where a file chooses the seed: what it could aim at ends there */
 enum { SMOLQ__TOKEN_BYTES_MAX = 1 << 20, SMOLQ__SPECIAL_BYTES_MAX = 255, SMOLQ__AT_A_TIME = 32 };
 
 static void smolq__warn(const smolq_open_options *options, const char *text)
@@ -7005,7 +7067,10 @@ static smolq_result smolq__load_tokens(smolq_vocab *v, smolq__heap *heap, const 
     v->spans = (smolq__span *)smolq__alloc(heap, array.n * sizeof *v->spans);
     v->kinds = (uint8_t *)smolq__alloc(heap, array.n);
     if (!v->spans || !v->kinds || !smolq__index_open(&v->index, heap, (uint32_t)array.n, smolq__index_text, v)) return smolq__fail_memory(heap, err, "the vocabulary");
-    if (seed) v->index.seed = seed;
+    if (seed) {
+        v->index.seed = seed;
+        v->index.limit = SMOLQ__LONGEST_RUN;
+    }
     for (first = 0; first < v->n_vocab; first += n) { /* so many at a time, whose slots are on their way together */
         n = v->n_vocab - first < SMOLQ__AT_A_TIME ? v->n_vocab - first : (int32_t)SMOLQ__AT_A_TIME;
         for (i = 0; i < n; i++) {
@@ -7021,8 +7086,10 @@ static smolq_result smolq__load_tokens(smolq_vocab *v, smolq__heap *heap, const 
             SMOLQ__FETCH(&v->index.slots[hash[i] & v->index.mask]);
         }
         for (i = 0; i < n; i++) {
+            uint32_t had = v->spans[first + i].n ? smolq__index_add_hashed(&v->index, (uint32_t)(first + i), hash[i]) : SMOLQ__NONE;
+            if (had == SMOLQ__FULL) return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "key '%s': more than %d tokens in a row of the index", key, (int)SMOLQ__LONGEST_RUN);
             v->kinds[first + i] = SMOLQ_TOKEN_NORMAL;
-            if (v->spans[first + i].n && smolq__index_add_hashed(&v->index, (uint32_t)(first + i), hash[i]) != SMOLQ__NONE) v->kinds[first + i] |= SMOLQ__KIND_COPY;
+            if (had != SMOLQ__NONE) v->kinds[first + i] |= SMOLQ__KIND_COPY;
         }
     }
     return SMOLQ_OK;
@@ -7070,14 +7137,22 @@ static uint32_t smolq__merge_hash(const smolq_vocab *v, uint32_t left, uint32_t 
     return (uint32_t)(h >> 32);
 }
 
-/* The slot of a pair, or the empty one where it would go. */
+/* The slot of a pair, or the empty one where it would go; NULL when the index's limit is reached. */
 static smolq__slot *smolq__merge_slot(const smolq_vocab *v, uint32_t left, uint32_t right, uint32_t hash)
 {
-    uint32_t i = hash & v->merge_mask;
-    for (;; i = (i + 1) & v->merge_mask) {
+    uint32_t i = hash & v->merge_mask, to_go;
+    for (to_go = v->index.limit; to_go > 0; to_go--, i = (i + 1) & v->merge_mask) {
         smolq__slot *slot = &v->merge_slots[i];
         if (slot->id == SMOLQ__NONE || (slot->hash == hash && v->merges[slot->id].left == left && v->merges[slot->id].right == right)) return slot;
     }
+    return NULL;
+}
+
+/* The rank of a pair, or SMOLQ__NONE. */
+static uint32_t smolq__merge_rank(const smolq_vocab *v, uint32_t left, uint32_t right)
+{
+    const smolq__slot *slot = smolq__merge_slot(v, left, right, smolq__merge_hash(v, left, right));
+    return slot ? slot->id : SMOLQ__NONE;
 }
 
 /* Whether id is what the index has for this text. */
@@ -7137,8 +7212,8 @@ static void smolq__find_merge(const smolq_vocab *v, uint8_t *both, uint32_t *bef
     if (!smolq__is_text(v, m->merged, both, n)) m->merged = smolq__index_find(&v->index, (const char *)both, n);
     if (m->merged == SMOLQ__NONE) return;
     *before = m->merged;
-    m->left = smolq__index_slot(&v->index, p->left, p->hash_left)->id;
-    m->right = smolq__index_slot(&v->index, p->right, p->hash_right)->id;
+    m->left = smolq__index_find_hashed(&v->index, p->left, p->hash_left);
+    m->right = smolq__index_find_hashed(&v->index, p->right, p->hash_right);
     if (m->left == SMOLQ__NONE || m->right == SMOLQ__NONE || smolq__kind_type(v, m->merged) == SMOLQ_TOKEN_CONTROL) return;
     p->hash = smolq__merge_hash(v, m->left, m->right);
     SMOLQ__FETCH(&v->merge_slots[p->hash & v->merge_mask]);
@@ -7185,6 +7260,7 @@ static smolq_result smolq__load_merges(smolq_vocab *v, smolq__heap *heap, const 
             smolq__slot *slot;
             if (!pending[i].usable) continue;
             slot = smolq__merge_slot(v, pending[i].merge.left, pending[i].merge.right, pending[i].hash);
+            if (!slot) return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "key '%s': more than %d merges in a row of their slots", key, (int)SMOLQ__LONGEST_RUN);
             if (slot->id != SMOLQ__NONE) continue; /* listed before, with a better rank */
             slot->hash = pending[i].hash;
             slot->id = v->n_merges;
@@ -7339,6 +7415,15 @@ static smolq_result smolq__load_specials(smolq_vocab *v, smolq__heap *heap, smol
         v->specials[i - 1] = id;
         smolq__special_sift(v, 0, i - 1);
     }
+    for (i = 0, b = 0; i < n; i++) { /* two with one text, which only the tables of an SMQ file can say, are one: looking for them relies on that */
+        smolq__text text = smolq__text_of(v, v->specials[i]), before = smolq__text_of(v, v->specials[b > 0 ? b - 1 : 0]);
+        if (b > 0 && text.n == before.n && memcmp(text.p, before.p, text.n) == 0) {
+            if (v->specials[i] < v->specials[b - 1]) v->specials[b - 1] = v->specials[i];
+        } else {
+            v->specials[b++] = v->specials[i];
+        }
+    }
+    n = b;
     for (i = 0, b = 0; b < 257; b++) {
         while (i < n && (uint8_t)smolq__text_of(v, v->specials[i]).p[0] < b) i++;
         v->special_first[b] = i;
@@ -7435,7 +7520,7 @@ static smolq_result smolq__load_facts(smolq_vocab *v, const smolq_gguf *gguf, co
  * The tables are checked for what the code here relies on: every text within the array, every id within its table, runs of full slots that end soon.  That they say the
  * same as the metadata only smolq_smq_verify finds out. */
 
-enum { SMOLQ__TABLES_VERSION = 1, SMOLQ__TABLES_HEAD = 64, SMOLQ__TABLES_SCORES = 1, SMOLQ__LONGEST_RUN = 1024 };
+enum { SMOLQ__TABLES_VERSION = 1, SMOLQ__TABLES_HEAD = 64, SMOLQ__TABLES_SCORES = 1 };
 
 /*    field      offset bits, of the head */
 #define SMOLQ__TABLES_FIELDS(X) \
@@ -7544,6 +7629,7 @@ static const char *smolq__use_tables(smolq_vocab *v, const smolq_value *tokens, 
     v->index.slots = (smolq__slot *)(void *)(p + t.slots);
     v->index.mask = (uint32_t)t.n_slots - 1;
     v->index.seed = v->merge_seed = t.seed;
+    v->index.limit = SMOLQ__LONGEST_RUN + 1;
     v->index.text_of = smolq__index_text;
     v->index.table = v;
     v->n_merges = (uint32_t)t.n_merges;
@@ -7725,8 +7811,9 @@ SMOLQ_API int32_t smolq_token_is_eog(const smolq_vocab *vocab, int32_t id)
 
 /* ---- begin src/smq_verify.c ---- */
 /* ==== smq_verify.c: is an SMQ file whole? ===========================================================================
- * Opening has checked everything before the data (smq.c).  Here come the data of the tensors, one by one or in steps before the first evaluation, and for who wants to
- * know all of it: that nothing lies over anything, that what lies between is zero, and that the tables of the vocabulary say what the metadata say. */
+ * Opening has checked everything before the data (smq.c), and that nothing lies over anything.  Here come the data of the tensors, one by one or in steps before the first
+ * evaluation, and for who wants to know all of it: sections that opening leaves alone, zeros between, the pairs of the metadata one by one, and whether the tables of the
+ * vocabulary say what the metadata say. */
 
 #define SMOLQ__COPY_PIECE ((uint64_t)1 << 18) /* bytes; some microseconds of checksum */
 
@@ -7815,7 +7902,7 @@ static smolq_result smolq__verify_tensors(const smolq_gguf *gguf, uint64_t first
     while (result == SMOLQ_MORE) {
         result = smolq__verify_step(gguf, &reader, &v, end, &done, err);
         all += done;
-        if (result >= 0 && options->progress && options->progress(options->user, (float)((double)all / (double)gguf->facts.tensor_bytes)))
+        if (result >= 0 && options->progress && options->progress(options->user, (float)((double)all / (double)(gguf->facts.tensor_bytes ? gguf->facts.tensor_bytes : 1))))
             result = smolq__fail(err, SMOLQ_E_CANCELLED, "the progress hook stopped at %llu of %llu bytes", (unsigned long long)all, (unsigned long long)gguf->facts.tensor_bytes);
     }
     smolq__heap_close(&heap);
@@ -7834,40 +7921,6 @@ SMOLQ_API smolq_result smolq_smq_verify_tensor(const smolq_gguf *gguf, uint64_t 
 
 /* ---- the rest ---- */
 
-/* Everything that has a place in the file, sections of other builds too, in the order of the places; NULL: no memory. */
-static smolq_result smolq__smq_extents(const smolq_gguf *gguf, smolq__heap *heap, smolq__extent **extents, uint64_t *n, smolq_error *err)
-{
-    const smolq__part *part = gguf->parts[0];
-    const smolq__smq *smq = part->smq;
-    uint64_t i, n_tensors = gguf->facts.n_tensors;
-    smolq__extent *e = (smolq__extent *)smolq__alloc(heap, (2 + smq->n_sections + n_tensors) * sizeof *e);
-    *extents = e;
-    *n = 2 + smq->n_sections + n_tensors;
-    if (!e) return smolq__fail_memory(heap, err, "the places in the file");
-    e->end = SMOLQ__SMQ_HEADER;
-    e++;
-    e->at = smq->table;
-    e->end = smq->table + smq->n_sections * SMOLQ__SMQ_ENTRY;
-    for (i = 0; i < smq->n_sections; i++) {
-        uint8_t entry[SMOLQ__SMQ_ENTRY];
-        smolq_result result = smolq__file_read(&part->file, smq->table + i * SMOLQ__SMQ_ENTRY, entry, sizeof entry, err);
-        if (result) return result;
-        e++;
-        e->at = smolq_u64_at(entry + 8);
-        if (!smolq__in_file(&part->file, e->at, smolq_u64_at(entry + 16))) return smolq__fail(err, SMOLQ_E_FORMAT, "section %u is not in the SMQ file", (unsigned)smolq_u32_at(entry));
-        e->end = e->at + smolq_u64_at(entry + 16);
-    }
-    for (i = 0; i < n_tensors; i++) {
-        smolq_tensor_info t;
-        smolq__tensor_at(gguf, i, &t);
-        e++;
-        e->at = t.offset;
-        e->end = t.offset + t.bytes;
-    }
-    smolq__sort_extents(*extents, *n);
-    return SMOLQ_OK;
-}
-
 static smolq_result smolq__verify_zeros(smolq__reader *reader, uint64_t at, uint64_t end, smolq_error *err)
 {
     const uint8_t *p;
@@ -7882,7 +7935,8 @@ static smolq_result smolq__verify_zeros(smolq__reader *reader, uint64_t at, uint
     return SMOLQ_OK;
 }
 
-static smolq_result smolq__verify_places(const smolq_gguf *gguf, smolq__heap *heap, smolq_error *err)
+/* What lies between the things in the file: opening has seen that they don't lie over one another. */
+static smolq_result smolq__verify_between(const smolq_gguf *gguf, smolq__heap *heap, smolq_error *err)
 {
     const smolq__file *file = &gguf->parts[0]->file;
     smolq__extent *extents;
@@ -7891,11 +7945,63 @@ static smolq_result smolq__verify_places(const smolq_gguf *gguf, smolq__heap *he
     smolq_result result = smolq__smq_extents(gguf, heap, &extents, &n, err);
     if (!result) result = smolq__reader_open(&reader, heap, file, err);
     for (i = 0; i < n && !result; i++) {
-        if (extents[i].at < at) return smolq__fail(err, SMOLQ_E_FORMAT, "the SMQ file has two things at offset %llu", (unsigned long long)extents[i].at);
         result = smolq__verify_zeros(&reader, at, extents[i].at, err);
         at = extents[i].end;
     }
     return result ? result : smolq__verify_zeros(&reader, at, file->size, err);
+}
+
+/* Sections that opening has not looked at: those of other builds, and the gaps. */
+static smolq_result smolq__verify_sections(const smolq_gguf *gguf, smolq__heap *heap, smolq_error *err)
+{
+    const smolq__part *part = gguf->parts[0];
+    smolq__reader reader;
+    smolq_result result = smolq__reader_open(&reader, heap, &part->file, err);
+    uint64_t i, at, n, piece;
+    for (i = 0; i < part->smq->n_sections && !result; i++) {
+        uint8_t entry[SMOLQ__SMQ_ENTRY];
+        smolq__checksum sum;
+        char what[40];
+        const uint8_t *p;
+        result = smolq__file_read(&part->file, part->smq->table + i * SMOLQ__SMQ_ENTRY, entry, sizeof entry, err);
+        smolq__checksum_begin(&sum);
+        at = smolq_u64_at(entry + 8);
+        for (n = smolq_u64_at(entry + 16); n > 0 && !result; at += piece, n -= piece) {
+            piece = n < SMOLQ__COPY_PIECE ? n : SMOLQ__COPY_PIECE;
+            result = smolq__reader_take(&reader, at, piece, &p, err);
+            if (!result) smolq__checksum_add(&sum, p, piece);
+        }
+        snprintf(what, sizeof what, "section %u", (unsigned)smolq_u32_at(entry));
+        if (!result && smolq__checksum_end(&sum) != smolq_u64_at(entry + 24)) result = smolq__smq_damaged(err, what, smolq__checksum_end(&sum), smolq_u64_at(entry + 24));
+    }
+    return result;
+}
+
+/* Each pair of the metadata, walked to its end without the table that says where that is. */
+static smolq_result smolq__verify_pairs(const smolq_gguf *gguf, smolq_error *err)
+{
+    const smolq__part *part = gguf->parts[0];
+    smolq__cursor c = smolq__cursor_over(part->bytes, 0, part->header_bytes);
+    uint64_t i, n = gguf->facts.n_pairs;
+    c.err = err;
+    c.what = "key";
+    c.count = n;
+    for (i = 0; i < n; i++) {
+        smolq_value value;
+        smolq__text key;
+        int32_t type = 0;
+        c.at = part->pairs[i];
+        c.number = i + 1;
+        c.name_n = 0;
+        if (!smolq__take_name(&c, SMOLQ__MAX_KEY, &key) || !smolq__take_value_type(&c, "value", &type)) return c.result;
+        smolq__value_clear(&value, type);
+        if (type == SMOLQ_GGUF_ARRAY ? !smolq__take_array_head(&c, &value) || !smolq__take_elements(&c, &value) : !smolq__take_scalar(&c, &value)) return c.result;
+        if (c.at != part->pairs[i + 1]) {
+            smolq__stop(&c, SMOLQ_E_FORMAT, "it ends at %llu, the table of pairs says %llu", (unsigned long long)c.at, (unsigned long long)part->pairs[i + 1]);
+            return c.result;
+        }
+    }
+    return SMOLQ_OK;
 }
 
 /* The same tables, made from the metadata. */
@@ -7917,20 +8023,6 @@ static smolq_result smolq__verify_vocab(const smolq_gguf *gguf, smolq__heap *hea
     return smolq__fail(err, SMOLQ_E_FORMAT, "the vocabulary of the SMQ file is not that of its metadata");
 }
 
-SMOLQ_API smolq_result smolq_smq_verify(const smolq_gguf *gguf, const smolq_smq_options *options, smolq_error *err)
-{
-    smolq_smq_options mine;
-    smolq__heap heap;
-    smolq_result result = smolq__need_smq(gguf, err);
-    if (result) return result;
-    smolq__options(&mine, sizeof mine, options, (uint32_t)sizeof mine);
-    smolq__heap_init(&heap, &mine.allocator, 0);
-    result = smolq__verify_places(gguf, &heap, err);
-    if (!result) result = smolq__verify_vocab(gguf, &heap, err);
-    smolq__heap_close(&heap);
-    return result ? result : smolq__verify_tensors(gguf, 0, gguf->facts.n_tensors, &mine, err);
-}
-
 SMOLQ_API smolq_result smolq_smq_info(const smolq_gguf *gguf, smolq_smq_facts *facts, smolq_error *err)
 {
     const smolq__smq *smq;
@@ -7939,7 +8031,7 @@ SMOLQ_API smolq_result smolq_smq_info(const smolq_gguf *gguf, smolq_smq_facts *f
     if (result) return result;
     smq = smolq__gguf_smq(gguf);
     memset(&f, 0, sizeof f);
-    f.size = sizeof f;
+    f.size = facts->size && facts->size < sizeof f ? facts->size : (uint32_t)sizeof f;
     f.major = (uint32_t)smq->major;
     f.minor = (uint32_t)smq->minor;
     f.may_ignore = smq->may;
@@ -7949,17 +8041,18 @@ SMOLQ_API smolq_result smolq_smq_info(const smolq_gguf *gguf, smolq_smq_facts *f
     f.vocab_bytes = smq->section[SMOLQ__SECTION_VOCAB].n;
     f.gap_bytes = smq->section[SMOLQ__SECTION_GAPS].n;
     f.has_tables = (uint32_t)smolq__has_tables(smolq__gguf_section(gguf, SMOLQ__SECTION_VOCAB));
-    memcpy(facts, &f, facts->size && facts->size < sizeof f ? facts->size : sizeof f);
+    memcpy(facts, &f, f.size);
     return SMOLQ_OK;
 }
 /* ---- end src/smq_verify.c ---- */
 
 /* ---- begin src/smq_write.c ---- */
-/* ==== smq_write.c: SMQ files out, checked, and back to GGUF =========================================================
+/* ==== smq_write.c: SMQ files out, and back to GGUF ==================================================================
  * Packing copies the tensors of a GGUF file in the order in which they lie there, each to a fresh 64 bytes or page, and puts what opening needs before them.  What the
  * front says of the data is known when the data has gone by: the front is written last, over the zeros that kept its place.
  *
- * Unpacking needs what lies between the tensors.  That is padding, less than a page of zeros; whatever else there is stands in the section GAPS. */
+ * Unpacking needs what lies between the tensors.  That is padding, less than a page of zeros; whatever else there is stands in the section GAPS.  Verifying
+ * a file is unpacking it to nowhere, and what smq_verify.c has beside that. */
 
 enum { SMOLQ__PAGE_WORTHY = 1 << 16 }; /* bytes of a tensor that begins a page */
 
@@ -7972,6 +8065,7 @@ typedef struct smolq__copier {
     smolq__checksum  out, in;      /* of what is written and of what is read, since each was begun */
     uint64_t         at;           /* in the output */
     uint64_t         done, total;  /* of the progress, in bytes */
+    int              to_nowhere;   /* what would be written is only counted in */
     smolq_smq_options options;
     smolq_error     *err;
 } smolq__copier;
@@ -7980,7 +8074,7 @@ static smolq_result smolq__copier_put(smolq__copier *c, const void *p, uint64_t 
 {
     smolq__checksum_add(&c->out, p, n);
     c->at += n;
-    return smolq__output_write(&c->output, p, n, c->err);
+    return c->to_nowhere ? SMOLQ_OK : smolq__output_write(&c->output, p, n, c->err);
 }
 
 static smolq_result smolq__copier_zeros(smolq__copier *c, uint64_t n)
@@ -8090,8 +8184,9 @@ static smolq_result smolq__smq_pack_vocab(smolq__smq_packing *p)
     smolq__heap *heap = &p->c.heap;
     smolq_vocab *vocab = NULL;
     smolq_value tokens;
-    smolq_result result = smolq__vocab_load(heap, p->gguf, NULL, smolq__checksum_of(part->bytes, part->header_bytes) | 1, &vocab, p->c.err);
-    if (result == SMOLQ_E_MEMORY) return result;
+    smolq_error why;
+    smolq_result result = smolq__vocab_load(heap, p->gguf, NULL, smolq__checksum_of(part->bytes, part->header_bytes) | 1, &vocab, &why);
+    if (result == SMOLQ_E_MEMORY) return smolq__fail(p->c.err, result, "%s", why.text);
     if (result || !smolq__part_find(part, SMOLQ__KEY("tokens"), &tokens)) return SMOLQ_OK;
     p->vocab = smolq__write_tables(vocab, heap, &p->vocab_bytes);
     if (!p->vocab) return smolq__fail_memory(heap, p->c.err, "the vocabulary");
@@ -8112,8 +8207,8 @@ static smolq_result smolq__smq_pack_tables(smolq__smq_packing *p)
     return SMOLQ_OK;
 }
 
-/* Sizes and places of the front; returns where the data begins. */
-static uint64_t smolq__smq_pack_layout(smolq__smq_packing *p)
+/* Sizes and places of the front. */
+static void smolq__smq_pack_layout(smolq__smq_packing *p)
 {
     uint64_t n[SMOLQ__SECTION_COUNT], at, i;
     memset(n, 0, sizeof n);
@@ -8133,7 +8228,6 @@ static uint64_t smolq__smq_pack_layout(smolq__smq_packing *p)
         p->smq.section[i].n = n[i];
         at += n[i];
     }
-    return at;
 }
 
 /* A section that is in memory, at its place. */
@@ -8295,9 +8389,14 @@ typedef struct smolq__smq_unpacking {
 /* The records of the gaps, if there are any. */
 static smolq_result smolq__smq_unpack_begin(smolq__smq_unpacking *u)
 {
-    const smolq__section *section = smolq__gguf_section(u->gguf, SMOLQ__SECTION_GAPS);
+    const smolq__section *found = smolq__gguf_section(u->gguf, SMOLQ__SECTION_GAPS);
+    smolq__section loaded, *section = &loaded;
+    smolq_result result;
     uint64_t n;
-    if (!section) return SMOLQ_OK;
+    if (!found) return SMOLQ_OK;
+    loaded = *found;
+    result = smolq__smq_load(section, &u->c.heap, &u->gguf->parts[0]->file, "the gaps", u->c.err);
+    if (result) return result;
     n = section->n < 8 ? UINT64_MAX : smolq_u64_at(section->p);
     if (n > (section->n - 8) / SMOLQ__SMQ_GAP) return smolq__fail(u->c.err, SMOLQ_E_FORMAT, "the gaps of the SMQ file: %llu in %llu bytes", (unsigned long long)n, (unsigned long long)section->n);
     u->gap = section->p + 8;
@@ -8334,6 +8433,7 @@ static smolq_result smolq__smq_unpack_tensor(smolq__smq_unpacking *u, uint64_t t
     return result ? result : smolq__check_data(u->gguf, tensor, smolq__checksum_end(&u->c.in), u->c.err);
 }
 
+/* path NULL: to nowhere. */
 static smolq_result smolq__smq_unpack_all(smolq__smq_unpacking *u, const char *path)
 {
     const smolq__part *part = u->gguf->parts[0];
@@ -8342,7 +8442,8 @@ static smolq_result smolq__smq_unpack_all(smolq__smq_unpacking *u, const char *p
     smolq__extent *extents = smolq__gguf_extents(u->gguf, &c->heap);
     smolq_result result = extents ? smolq__reader_open(&c->reader, &c->heap, &part->file, c->err) : smolq__fail_memory(&c->heap, c->err, "the tables");
     if (!result) result = smolq__smq_unpack_begin(u);
-    if (!result) result = smolq__output_open(&c->output, &c->heap, path, c->err);
+    if (!result) result = smolq__verify_pairs(u->gguf, c->err);
+    if (!result && path) result = smolq__output_open(&c->output, &c->heap, path, c->err);
     if (result) return result;
     c->total = u->gguf->facts.tensor_bytes;
     smolq__checksum_begin(&c->out);
@@ -8356,7 +8457,24 @@ static smolq_result smolq__smq_unpack_all(smolq__smq_unpacking *u, const char *p
     if (!result && (u->gap < u->gaps_end || u->bytes < u->bytes_end)) result = smolq__fail(c->err, SMOLQ_E_FORMAT, "the gaps of the SMQ file are not those of its tensors");
     sum = smolq__checksum_end(&c->out);
     if (!result && sum != part->smq->gguf_checksum) result = smolq__smq_damaged(c->err, "the GGUF file in it", sum, part->smq->gguf_checksum);
-    return result ? result : smolq__output_finish(&c->output, c->err);
+    return result || !path ? result : smolq__output_finish(&c->output, c->err);
+}
+
+SMOLQ_API smolq_result smolq_smq_verify(const smolq_gguf *gguf, const smolq_smq_options *options, smolq_error *err)
+{
+    smolq__smq_unpacking u;
+    smolq_result result = smolq__need_smq(gguf, err);
+    if (result) return result;
+    memset(&u, 0, sizeof u);
+    u.gguf = gguf;
+    smolq__copier_init(&u.c, options, err);
+    u.c.to_nowhere = 1;
+    result = smolq__verify_between(gguf, &u.c.heap, err);
+    if (!result) result = smolq__verify_sections(gguf, &u.c.heap, err);
+    if (!result) result = smolq__verify_vocab(gguf, &u.c.heap, err);
+    if (!result) result = smolq__smq_unpack_all(&u, NULL);
+    smolq__heap_close(&u.c.heap);
+    return result;
 }
 
 SMOLQ_API smolq_result smolq_smq_unpack(const smolq_gguf *gguf, const char *path, const smolq_smq_options *options, smolq_error *err)
@@ -8536,7 +8654,7 @@ static void smolq__try_pair(smolq__work *w, uint32_t left)
     pair.left = left;
     if (v->byte_level) {
         if (a->id == SMOLQ__NONE || b->id == SMOLQ__NONE) return;
-        pair.rank = smolq__merge_slot(v, a->id, b->id, smolq__merge_hash(v, a->id, b->id))->id;
+        pair.rank = smolq__merge_rank(v, a->id, b->id);
         if (pair.rank == SMOLQ__NONE) return;
         pair.merged = v->merges[pair.rank].merged;
     } else {

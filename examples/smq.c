@@ -82,15 +82,15 @@ static void verify(const char *in)
 
 static void list_tensors(const smolq_gguf *g)
 {
-    uint64_t i, sum;
+    uint64_t i, k, sum;
     int d;
     for (i = 0; i < smolq_gguf_info(g)->n_tensors; i++) {
         smolq_tensor_info t;
         smolq_error err;
         check(smolq_gguf_tensor(g, i, &t, &err), &err);
         check(smolq_smq_checksum(g, i, &sum, &err), &err);
-        printf("%016llx %12llu %11llu  %-7s %.*s", (unsigned long long)sum, (unsigned long long)t.offset, (unsigned long long)t.bytes, smolq_type_info(t.type)->name,
-               (int)t.name_bytes, t.name);
+        printf("%016llx %12llu %11llu  %-7s ", (unsigned long long)sum, (unsigned long long)t.offset, (unsigned long long)t.bytes, smolq_type_info(t.type)->name);
+        for (k = 0; k < t.name_bytes; k++) putchar((unsigned char)t.name[k] < 0x20 || t.name[k] == 0x7f ? '?' : t.name[k]);
         for (d = 0; d < t.n_dims; d++) printf("%s%llu", d ? " x " : "  ", (unsigned long long)t.ne[d]);
         putchar('\n');
     }

@@ -17,6 +17,7 @@
 #  include <jansson.h>
 #endif
 
+enum { V1_MOST_TENSORS = 20000, V1_MOST_JSON = 10 << 20, V1_MOST_KEYS = 10000 }; /* more than any model has */
 enum { V1_HEADER = 32, V1_ENTRY = 156, V1_NAME = 64, V1_F32 = 1, V1_Q8_0 = 10, V1_Q4_0 = 11, V1_PIECE = 1 << 16 /* weights at once, a multiple of 64 */ };
 
 typedef struct v1_tensor {
@@ -25,7 +26,7 @@ typedef struct v1_tensor {
     int      n_dims;
     uint64_t ne[4];               /* the first is contiguous, as in GGUF */
     uint64_t n;                   /* weights */
-    uint64_t data, scales;        /* where they are */
+    uint64_t data, scales, data_bytes, scale_bytes; /* where they are */
 } v1_tensor;
 
 typedef struct v1_file {
@@ -80,6 +81,10 @@ static void v1_take_entry(const v1_file *f, v1_tensor *t, const unsigned char *p
     int32_t rank = (int32_t)v1_u32(p + 68), i, first = 0;
     uint64_t data_bytes = v1_u64(p + 116), scale_bytes = v1_u64(p + 132), n_scales;
     memcpy(t->name, p, V1_NAME);
+    for (i = 0; t->name[i]; i++)
+        if ((unsigned char)t->name[i] < 0x20 || t->name[i] == 0x7f) die("%s: a tensor whose name has control characters", f->path);
+    t->data_bytes = data_bytes;
+    t->scale_bytes = scale_bytes;
     t->type = v1_u32(p + 64);
     t->block = v1_u32(p + 104);
     t->data = v1_u64(p + 108);
@@ -105,6 +110,31 @@ static void v1_take_entry(const v1_file *f, v1_tensor *t, const unsigned char *p
         die("%s: truncated: tensor %s is not in the file of %llu bytes", f->path, t->name, (unsigned long long)f->bytes);
 }
 
+/* Data and scales of all tensors, each in a place of its own. */
+typedef struct v1_place { uint64_t at, end; } v1_place;
+static int v1_before(const void *a, const void *b)
+{
+    const v1_place *x = (const v1_place *)a, *y = (const v1_place *)b;
+    return x->at != y->at ? x->at < y->at ? -1 : 1 : x->end < y->end ? -1 : x->end > y->end;
+}
+static void v1_check_places(const v1_file *f)
+{
+    v1_place *places = (v1_place *)need(2 * (size_t)f->n_tensors + 1, sizeof *places);
+    size_t n = 0, i;
+    for (i = 0; i < f->n_tensors; i++) {
+        const v1_tensor *t = &f->tensors[i];
+        places[n].at = t->data;
+        places[n++].end = t->data + t->data_bytes;
+        if (t->scale_bytes == 0) continue;
+        places[n].at = t->scales;
+        places[n++].end = t->scales + t->scale_bytes;
+    }
+    qsort(places, n, sizeof *places, v1_before);
+    for (i = 1; i < n; i++)
+        if (places[i].at < places[i - 1].end) die("%s: two tensors have the bytes at offset %llu", f->path, (unsigned long long)places[i].at);
+    free(places);
+}
+
 static v1_file v1_open(const char *path)
 {
     v1_file f = { 0 };
@@ -125,6 +155,8 @@ static v1_file v1_open(const char *path)
     f.json_bytes = v1_u32(head + 20);
     if (v1_u32(head + 8) != 1 || v1_u32(head + 12) != V1_HEADER) die("%s: version %u with a header of %u bytes, expected 1 with 32", path, (unsigned)v1_u32(head + 8), (unsigned)v1_u32(head + 12));
     if (f.json_bytes > f.bytes || f.n_tensors > f.bytes / V1_ENTRY) die("%s: truncated: %u tensors and %u bytes of JSON, the file has %llu", path, (unsigned)f.n_tensors, (unsigned)f.json_bytes, (unsigned long long)f.bytes);
+    if (f.n_tensors > V1_MOST_TENSORS || f.json_bytes > V1_MOST_JSON)
+        die("%s: %u tensors and %u bytes of JSON, at most %d and %d are taken", path, (unsigned)f.n_tensors, (unsigned)f.json_bytes, (int)V1_MOST_TENSORS, (int)V1_MOST_JSON);
     f.json = (char *)need((size_t)f.json_bytes + 1, 1);
     v1_read(&f, V1_HEADER, f.json, f.json_bytes);
     f.tensors = (v1_tensor *)need(f.n_tensors, sizeof *f.tensors);
@@ -132,6 +164,7 @@ static v1_file v1_open(const char *path)
         v1_read(&f, V1_HEADER + (uint64_t)f.json_bytes + (uint64_t)i * V1_ENTRY, entry, sizeof entry);
         v1_take_entry(&f, &f.tensors[i], entry);
     }
+    v1_check_places(&f);
     return f;
 }
 
@@ -149,6 +182,8 @@ static void info_v1(const char *path, int tensors)
     uint32_t i;
     int d;
     printf("container   SMQv0001, %s, %u tensors\n", in_mib(&a, f.bytes), (unsigned)f.n_tensors);
+    for (i = 0; i < f.json_bytes; i++)
+        if ((unsigned char)f.json[i] < 0x20 || f.json[i] == 0x7f) f.json[i] = ' '; /* for the terminal's sake */
     if (f.json_bytes) printf("metadata    %.*s\n", (int)f.json_bytes, f.json);
     for (i = 0; i < f.n_tensors && tensors; i++) {
         const v1_tensor *t = &f.tensors[i];
@@ -255,10 +290,11 @@ static void v1_put_json(const v1_file *f)
     json_t *value, *object = f->json_bytes ? json_loadb(f->json, f->json_bytes, JSON_REJECT_DUPLICATES, &why) : json_object();
     if (!object) die("%s: the metadata are no JSON: %s", f->path, why.text);
     if (!json_is_object(object)) die("%s: the metadata are JSON, but no object", f->path);
+    if (json_object_size(object) > V1_MOST_KEYS) die("%s: %zu keys in the JSON, at most %d are taken", f->path, json_object_size(object), (int)V1_MOST_KEYS);
     json_object_foreach(object, key, value) {
         smolq_value v = { 0 };
         char *text = NULL;
-        if (json_is_null(value)) continue;
+        if (json_is_null(value) || is_split_key(key, NULL)) continue; /* a GGUF file with these would be a part */
         v.type = json_is_boolean(value) ? SMOLQ_GGUF_BOOL : json_is_integer(value) ? SMOLQ_GGUF_I64 : json_is_real(value) ? SMOLQ_GGUF_F64 : SMOLQ_GGUF_STRING;
         v.i = json_is_integer(value) ? (int64_t)json_integer_value(value) : json_is_true(value);
         v.f = json_is_real(value) ? json_real_value(value) : 0;

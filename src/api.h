@@ -51,7 +51,7 @@
  *     - A model, a vocabulary and a GGUF are immutable once open: any number of threads may use one at the same time.
  *       A context, a sampler, a stream and an evaluation belong to one thread at a time.
  *     - Files, prompts and chat messages may come from anyone: hostile bytes give an error, never undefined behaviour.
- *       (A file that shrinks while it is mapped is the exception: set no_map for files that others can write.)
+ *       (A file that changes while it is mapped is the exception: set no_map for files that others can write.)
  *     - The same logits, bit for bit, from every backend, thread count and batch split: docs/arithmetic.md.
  *
  * Licence: MIT, see LICENSE.  The tensor formats are those of ggml (MIT), the file format is its GGUF. */
@@ -290,7 +290,7 @@ typedef struct smolq_limits {
 enum {
     SMOLQ_VERIFY_ASKED = 0, /* when you ask: smolq_smq_verify, smolq_smq_verify_tensor */
     SMOLQ_VERIFY_LAZY  = 1, /* by the first evaluation, which fails with SMOLQ_E_FORMAT; by smolq_open where it reads the tensors anyway (no_map, a device with memory of its own) */
-    SMOLQ_VERIFY_OPEN  = 2  /* by smolq_open and smolq_gguf_open */
+    SMOLQ_VERIFY_OPEN  = 2  /* by smolq_open */
 };
 
 /* Options of smolq_open, smolq_probe, smolq_vocab_open and smolq_gguf_open. */
@@ -638,7 +638,7 @@ typedef struct smolq_gguf_facts {
 } smolq_gguf_facts;
 
 /* Opens any well-formed GGUF, a model or not, or the one in an SMQ file.  Every table is checked; after that nothing here can fail on the file, but for elements of
- * arrays of strings in an SMQ file, which are not looked at before somebody asks for them. */
+ * arrays of strings and of arrays in an SMQ file, which are not looked at before somebody asks for them. */
 SMOLQ_API smolq_result smolq_gguf_open(const char *path, const smolq_open_options *options, smolq_gguf **gguf, smolq_error *err);
 SMOLQ_API void         smolq_gguf_close(smolq_gguf *gguf);
 SMOLQ_API const smolq_gguf_facts *smolq_gguf_info(const smolq_gguf *gguf);
@@ -689,8 +689,8 @@ typedef struct smolq_smq_options {
 SMOLQ_API smolq_result smolq_smq_pack(const smolq_gguf *gguf, const char *path, const smolq_smq_options *options, smolq_error *err);
 SMOLQ_API smolq_result smolq_smq_unpack(const smolq_gguf *smq, const char *path, const smolq_smq_options *options, smolq_error *err);
 
-/* Compares a tensor with its checksum; or all of them, the bytes between them, and the tables of the tokenizer with the metadata.  SMOLQ_E_FORMAT names what is damaged.
- * Any number of threads may do so. */
+/* Compares a tensor with its checksum; or everything: all that unpacking compares, the bytes between, and the tables of the tokenizer with the metadata.
+ * SMOLQ_E_FORMAT names what is damaged.  Any number of threads may do so. */
 SMOLQ_API smolq_result smolq_smq_verify_tensor(const smolq_gguf *smq, uint64_t tensor, smolq_error *err);
 SMOLQ_API smolq_result smolq_smq_verify(const smolq_gguf *smq, const smolq_smq_options *options, smolq_error *err);
 

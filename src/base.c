@@ -320,11 +320,13 @@ typedef struct smolq__slot { uint32_t hash, id; } smolq__slot; /* id UINT32_MAX:
 typedef struct smolq__index {
     smolq__slot *slots;
     uint32_t     mask;
+    uint32_t     limit;                                    /* look-ups give up after so many slots */
     uint64_t     seed;                                     /* so that a file can't aim at collisions */
     smolq__text (*text_of)(const void *table, uint32_t id);
     const void  *table;
 } smolq__index;
 #define SMOLQ__NONE UINT32_MAX
+#define SMOLQ__FULL (UINT32_MAX - 1) /* the limit was reached */
 
 /* Asks for memory that will be looked at soon: a large table's slots are in no near cache, and a look-up waits for each of them. */
 #if defined(__GNUC__)
@@ -363,16 +365,18 @@ static int smolq__index_open(smolq__index *index, smolq__heap *heap, uint32_t n,
     if (!index->slots) return 0;
     memset(index->slots, 0xff, (size_t)n_slots * sizeof *index->slots);
     index->mask = (uint32_t)(n_slots - 1);
+    index->limit = UINT32_MAX;
     index->seed = (uint64_t)(uintptr_t)index->slots * 0x9e3779b97f4a7c15u;
     index->text_of = text_of;
     index->table = table;
     return 1;
 }
 
+/* The slot of a text, or the empty one where it would go; NULL when the limit is reached. */
 static smolq__slot *smolq__index_slot(const smolq__index *index, smolq__text text, uint32_t hash)
 {
-    uint32_t i = hash & index->mask;
-    for (;; i = (i + 1) & index->mask) {
+    uint32_t i = hash & index->mask, to_go;
+    for (to_go = index->limit; to_go > 0; to_go--, i = (i + 1) & index->mask) {
         smolq__slot *slot = &index->slots[i];
         if (slot->id == SMOLQ__NONE) return slot;
         if (slot->hash == hash) {
@@ -380,13 +384,14 @@ static smolq__slot *smolq__index_slot(const smolq__index *index, smolq__text tex
             if (other.n == text.n && memcmp(other.p, text.p, text.n) == 0) return slot;
         }
     }
+    return NULL;
 }
 
-/* Adds id under its text, whose hash this is; returns the id that had this text before, or SMOLQ__NONE. */
+/* Adds id under its text, whose hash this is; returns the id that had this text before, or SMOLQ__NONE; or SMOLQ__FULL, and nothing is added. */
 static uint32_t smolq__index_add_hashed(smolq__index *index, uint32_t id, uint32_t hash)
 {
     smolq__slot *slot = smolq__index_slot(index, index->text_of(index->table, id), hash);
-    uint32_t had = slot->id;
+    uint32_t had = slot ? slot->id : SMOLQ__FULL;
     if (had == SMOLQ__NONE) {
         slot->hash = hash;
         slot->id = id;
@@ -398,13 +403,19 @@ static uint32_t smolq__index_add(smolq__index *index, uint32_t id)
     return smolq__index_add_hashed(index, id, smolq__hash(index->seed, index->text_of(index->table, id)));
 }
 
+static uint32_t smolq__index_find_hashed(const smolq__index *index, smolq__text text, uint32_t hash)
+{
+    const smolq__slot *slot = smolq__index_slot(index, text, hash);
+    return slot ? slot->id : SMOLQ__NONE;
+}
+
 static uint32_t smolq__index_find(const smolq__index *index, const char *p, size_t n)
 {
     smolq__text text;
     text.p = p;
     text.n = n;
     if (!index->slots) return SMOLQ__NONE;
-    return smolq__index_slot(index, text, smolq__hash(index->seed, text))->id;
+    return smolq__index_find_hashed(index, text, smolq__hash(index->seed, text));
 }
 
 /* ---- option structs: a smaller struct of an older caller reads as zeros beyond its end ---- */

@@ -785,6 +785,52 @@ static smolq_result smolq__part_container(smolq__part *part, smolq__heap *heap, 
     return result;
 }
 
+/* Everything that has a place in an SMQ file, sections of other builds too, in the order of the places. */
+static smolq_result smolq__smq_extents(const smolq_gguf *g, smolq__heap *heap, smolq__extent **extents, uint64_t *n, smolq_error *err)
+{
+    const smolq__part *part = g->parts[0];
+    const smolq__smq *smq = part->smq;
+    uint64_t i, n_tensors = stbds_arrlenu(g->tensors);
+    smolq__extent *e = (smolq__extent *)smolq__alloc(heap, (2 + smq->n_sections + n_tensors) * sizeof *e);
+    *extents = e;
+    *n = 2 + smq->n_sections + n_tensors;
+    if (!e) return smolq__fail_memory(heap, err, "the places in the file");
+    e->end = SMOLQ__SMQ_HEADER;
+    e++;
+    e->at = smq->table;
+    e->end = smq->table + smq->n_sections * SMOLQ__SMQ_ENTRY;
+    for (i = 0; i < smq->n_sections; i++) {
+        uint8_t entry[SMOLQ__SMQ_ENTRY];
+        smolq_result result = smolq__file_read(&part->file, smq->table + i * SMOLQ__SMQ_ENTRY, entry, sizeof entry, err);
+        if (result) return result;
+        e++;
+        e->at = smolq_u64_at(entry + 8);
+        if (!smolq__in_file(&part->file, e->at, smolq_u64_at(entry + 16))) return smolq__fail(err, SMOLQ_E_FORMAT, "section %u is not in the SMQ file", (unsigned)smolq_u32_at(entry));
+        e->end = e->at + smolq_u64_at(entry + 16);
+    }
+    for (i = 0; i < n_tensors; i++) {
+        smolq_tensor_info t;
+        smolq__tensor_at(g, i, &t);
+        e++;
+        e->at = t.offset;
+        e->end = t.offset + t.bytes;
+    }
+    smolq__sort_extents(*extents, *n);
+    return SMOLQ_OK;
+}
+
+/* Nothing in an SMQ file lies over anything: what is read of it is no more than the file. */
+static smolq_result smolq__smq_places(const smolq_gguf *g, smolq__heap *heap, smolq_error *err)
+{
+    smolq__extent *extents;
+    uint64_t i, n;
+    smolq_result result = smolq__smq_extents(g, heap, &extents, &n, err);
+    for (i = 1; i < n && !result; i++)
+        if (extents[i].at < extents[i - 1].end) result = smolq__fail(err, SMOLQ_E_FORMAT, "the SMQ file has two things at offset %llu", (unsigned long long)extents[i].at);
+    smolq__free(heap, extents);
+    return result;
+}
+
 /* Opens part number `id` and walks its header. */
 static smolq_result smolq__part_open(smolq__opening *o, uint32_t id, const char *path, const smolq_source *source)
 {
@@ -807,6 +853,8 @@ static smolq_result smolq__part_open(smolq__opening *o, uint32_t id, const char 
     if (!smolq__take_preamble(&c, &o->options.limits, &part->version, &n_tensors, &n_pairs) || !smolq__take_pairs(&c, part, n_pairs) ||
         !smolq__take_alignment(&c, part) || !smolq__take_tensors(&c, g, id, n_tensors))
         return c.result;
+    if (part->smq && id == 0) result = smolq__smq_places(g, &g->heap, o->err);
+    if (result) return result;
     g->facts.file_bytes += part->file.size;
     g->facts.header_bytes += part->header_bytes;
     g->facts.mapped_bytes += part->file.mapped ? part->file.size : 0;
@@ -866,6 +914,7 @@ static smolq_result smolq__split_plan(smolq__opening *o, const char **digits, ui
     smolq__quoted quoted;
     smolq_result result = smolq__split_keys(o->g->parts[0], &no, &count, o->err);
     if (result) return result;
+    if (o->g->parts[0]->smq && count > 1) return smolq__fail(o->err, SMOLQ_E_UNSUPPORTED, "an SMQ file holds a whole GGUF file, this one is the first of %lld parts", (long long)count);
     *digits = o->path ? smolq__split_digits(o->path, &name_number, &name_count) : NULL;
     if (no != 0 && *digits) {
         const char *first = smolq__split_path(&o->g->heap, o->path, *digits, 1);
@@ -897,6 +946,7 @@ static smolq_result smolq__split_part(smolq__opening *o, uint32_t id, const char
         if (!path) return smolq__fail_memory(&o->g->heap, o->err, "a path");
     }
     result = smolq__part_open(o, id, path, o->path ? NULL : &o->options.sources[id]);
+    if (!result && o->g->parts[id]->smq) result = smolq__fail(o->err, SMOLQ_E_UNSUPPORTED, "it is an SMQ file, which holds a whole GGUF file and no part");
     if (!result) result = smolq__split_keys(o->g->parts[id], &no, &count, o->err);
     if (!result && (no != (int64_t)id || count != (int64_t)n_parts))
         result = smolq__fail(o->err, SMOLQ_E_FORMAT, "expected part %lu of %lu, found part %lld of %lld", (unsigned long)id + 1, (unsigned long)n_parts,

@@ -4,7 +4,7 @@
  *     header [128] | table of sections | section ... | data of the tensors          all little-endian; what lies between is zero
  *
  * Here the header, the table and each section are checked: that they are in the file, and whole.  gguf.c reads the metadata and binds the tensors as it does for a GGUF
- * file, vocab.c takes the tables of the tokenizer, and smq_write.c makes such files, turns them back and checks the rest of them. */
+ * file, vocab.c takes the tables of the tokenizer, smq_verify.c checks tensors, and smq_write.c makes such files and turns them back. */
 #pragma once
 #include "checksum.c"
 #include "file.c"
@@ -42,7 +42,7 @@ enum { SMOLQ__SECTIONS(SMOLQ__SECTION_ENUM) SMOLQ__SECTION_COUNT = 6 };
 
 typedef struct smolq__section {
     uint64_t       at, n, checksum; /* n 0 where the file has none */
-    const uint8_t *p;               /* [n] in the mapping or on the heap; a multiple of 8 */
+    const uint8_t *p;               /* [n] in the mapping or on the heap, a multiple of 8; NULL: not loaded yet */
 } smolq__section;
 
 typedef struct smolq__smq {
@@ -142,7 +142,7 @@ static smolq_result smolq__smq_open(smolq__smq *smq, smolq__heap *heap, const sm
     if (!result) result = smolq__smq_table(smq, file, err);
     if (!result && smq->section[SMOLQ__SECTION_METADATA].n == 0) result = smolq__fail(err, SMOLQ_E_FORMAT, "the SMQ file has no metadata");
 #define SMOLQ__SECTION_LOAD(kind, NAME, what) \
-    if (!result) result = smolq__smq_load(&smq->section[kind], heap, file, what, err);
+    if (!result && kind != SMOLQ__SECTION_GAPS) result = smolq__smq_load(&smq->section[kind], heap, file, what, err); /* the gaps are for unpacking */
     SMOLQ__SECTIONS(SMOLQ__SECTION_LOAD)
 #undef SMOLQ__SECTION_LOAD
     return result;

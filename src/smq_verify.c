@@ -1,6 +1,7 @@
 /* ==== smq_verify.c: is an SMQ file whole? ===========================================================================
- * Opening has checked everything before the data (smq.c).  Here come the data of the tensors, one by one or in steps before the first evaluation, and for who wants to
- * know all of it: that nothing lies over anything, that what lies between is zero, and that the tables of the vocabulary say what the metadata say. */
+ * Opening has checked everything before the data (smq.c), and that nothing lies over anything.  Here come the data of the tensors, one by one or in steps before the first
+ * evaluation, and for who wants to know all of it: sections that opening leaves alone, zeros between, the pairs of the metadata one by one, and whether the tables of the
+ * vocabulary say what the metadata say. */
 #pragma once
 #include "vocab.c"
 
@@ -91,7 +92,7 @@ static smolq_result smolq__verify_tensors(const smolq_gguf *gguf, uint64_t first
     while (result == SMOLQ_MORE) {
         result = smolq__verify_step(gguf, &reader, &v, end, &done, err);
         all += done;
-        if (result >= 0 && options->progress && options->progress(options->user, (float)((double)all / (double)gguf->facts.tensor_bytes)))
+        if (result >= 0 && options->progress && options->progress(options->user, (float)((double)all / (double)(gguf->facts.tensor_bytes ? gguf->facts.tensor_bytes : 1))))
             result = smolq__fail(err, SMOLQ_E_CANCELLED, "the progress hook stopped at %llu of %llu bytes", (unsigned long long)all, (unsigned long long)gguf->facts.tensor_bytes);
     }
     smolq__heap_close(&heap);
@@ -110,40 +111,6 @@ SMOLQ_API smolq_result smolq_smq_verify_tensor(const smolq_gguf *gguf, uint64_t 
 
 /* ---- the rest ---- */
 
-/* Everything that has a place in the file, sections of other builds too, in the order of the places; NULL: no memory. */
-static smolq_result smolq__smq_extents(const smolq_gguf *gguf, smolq__heap *heap, smolq__extent **extents, uint64_t *n, smolq_error *err)
-{
-    const smolq__part *part = gguf->parts[0];
-    const smolq__smq *smq = part->smq;
-    uint64_t i, n_tensors = gguf->facts.n_tensors;
-    smolq__extent *e = (smolq__extent *)smolq__alloc(heap, (2 + smq->n_sections + n_tensors) * sizeof *e);
-    *extents = e;
-    *n = 2 + smq->n_sections + n_tensors;
-    if (!e) return smolq__fail_memory(heap, err, "the places in the file");
-    e->end = SMOLQ__SMQ_HEADER;
-    e++;
-    e->at = smq->table;
-    e->end = smq->table + smq->n_sections * SMOLQ__SMQ_ENTRY;
-    for (i = 0; i < smq->n_sections; i++) {
-        uint8_t entry[SMOLQ__SMQ_ENTRY];
-        smolq_result result = smolq__file_read(&part->file, smq->table + i * SMOLQ__SMQ_ENTRY, entry, sizeof entry, err);
-        if (result) return result;
-        e++;
-        e->at = smolq_u64_at(entry + 8);
-        if (!smolq__in_file(&part->file, e->at, smolq_u64_at(entry + 16))) return smolq__fail(err, SMOLQ_E_FORMAT, "section %u is not in the SMQ file", (unsigned)smolq_u32_at(entry));
-        e->end = e->at + smolq_u64_at(entry + 16);
-    }
-    for (i = 0; i < n_tensors; i++) {
-        smolq_tensor_info t;
-        smolq__tensor_at(gguf, i, &t);
-        e++;
-        e->at = t.offset;
-        e->end = t.offset + t.bytes;
-    }
-    smolq__sort_extents(*extents, *n);
-    return SMOLQ_OK;
-}
-
 static smolq_result smolq__verify_zeros(smolq__reader *reader, uint64_t at, uint64_t end, smolq_error *err)
 {
     const uint8_t *p;
@@ -158,7 +125,8 @@ static smolq_result smolq__verify_zeros(smolq__reader *reader, uint64_t at, uint
     return SMOLQ_OK;
 }
 
-static smolq_result smolq__verify_places(const smolq_gguf *gguf, smolq__heap *heap, smolq_error *err)
+/* What lies between the things in the file: opening has seen that they don't lie over one another. */
+static smolq_result smolq__verify_between(const smolq_gguf *gguf, smolq__heap *heap, smolq_error *err)
 {
     const smolq__file *file = &gguf->parts[0]->file;
     smolq__extent *extents;
@@ -167,11 +135,63 @@ static smolq_result smolq__verify_places(const smolq_gguf *gguf, smolq__heap *he
     smolq_result result = smolq__smq_extents(gguf, heap, &extents, &n, err);
     if (!result) result = smolq__reader_open(&reader, heap, file, err);
     for (i = 0; i < n && !result; i++) {
-        if (extents[i].at < at) return smolq__fail(err, SMOLQ_E_FORMAT, "the SMQ file has two things at offset %llu", (unsigned long long)extents[i].at);
         result = smolq__verify_zeros(&reader, at, extents[i].at, err);
         at = extents[i].end;
     }
     return result ? result : smolq__verify_zeros(&reader, at, file->size, err);
+}
+
+/* Sections that opening has not looked at: those of other builds, and the gaps. */
+static smolq_result smolq__verify_sections(const smolq_gguf *gguf, smolq__heap *heap, smolq_error *err)
+{
+    const smolq__part *part = gguf->parts[0];
+    smolq__reader reader;
+    smolq_result result = smolq__reader_open(&reader, heap, &part->file, err);
+    uint64_t i, at, n, piece;
+    for (i = 0; i < part->smq->n_sections && !result; i++) {
+        uint8_t entry[SMOLQ__SMQ_ENTRY];
+        smolq__checksum sum;
+        char what[40];
+        const uint8_t *p;
+        result = smolq__file_read(&part->file, part->smq->table + i * SMOLQ__SMQ_ENTRY, entry, sizeof entry, err);
+        smolq__checksum_begin(&sum);
+        at = smolq_u64_at(entry + 8);
+        for (n = smolq_u64_at(entry + 16); n > 0 && !result; at += piece, n -= piece) {
+            piece = n < SMOLQ__COPY_PIECE ? n : SMOLQ__COPY_PIECE;
+            result = smolq__reader_take(&reader, at, piece, &p, err);
+            if (!result) smolq__checksum_add(&sum, p, piece);
+        }
+        snprintf(what, sizeof what, "section %u", (unsigned)smolq_u32_at(entry));
+        if (!result && smolq__checksum_end(&sum) != smolq_u64_at(entry + 24)) result = smolq__smq_damaged(err, what, smolq__checksum_end(&sum), smolq_u64_at(entry + 24));
+    }
+    return result;
+}
+
+/* Each pair of the metadata, walked to its end without the table that says where that is. */
+static smolq_result smolq__verify_pairs(const smolq_gguf *gguf, smolq_error *err)
+{
+    const smolq__part *part = gguf->parts[0];
+    smolq__cursor c = smolq__cursor_over(part->bytes, 0, part->header_bytes);
+    uint64_t i, n = gguf->facts.n_pairs;
+    c.err = err;
+    c.what = "key";
+    c.count = n;
+    for (i = 0; i < n; i++) {
+        smolq_value value;
+        smolq__text key;
+        int32_t type = 0;
+        c.at = part->pairs[i];
+        c.number = i + 1;
+        c.name_n = 0;
+        if (!smolq__take_name(&c, SMOLQ__MAX_KEY, &key) || !smolq__take_value_type(&c, "value", &type)) return c.result;
+        smolq__value_clear(&value, type);
+        if (type == SMOLQ_GGUF_ARRAY ? !smolq__take_array_head(&c, &value) || !smolq__take_elements(&c, &value) : !smolq__take_scalar(&c, &value)) return c.result;
+        if (c.at != part->pairs[i + 1]) {
+            smolq__stop(&c, SMOLQ_E_FORMAT, "it ends at %llu, the table of pairs says %llu", (unsigned long long)c.at, (unsigned long long)part->pairs[i + 1]);
+            return c.result;
+        }
+    }
+    return SMOLQ_OK;
 }
 
 /* The same tables, made from the metadata. */
@@ -193,20 +213,6 @@ static smolq_result smolq__verify_vocab(const smolq_gguf *gguf, smolq__heap *hea
     return smolq__fail(err, SMOLQ_E_FORMAT, "the vocabulary of the SMQ file is not that of its metadata");
 }
 
-SMOLQ_API smolq_result smolq_smq_verify(const smolq_gguf *gguf, const smolq_smq_options *options, smolq_error *err)
-{
-    smolq_smq_options mine;
-    smolq__heap heap;
-    smolq_result result = smolq__need_smq(gguf, err);
-    if (result) return result;
-    smolq__options(&mine, sizeof mine, options, (uint32_t)sizeof mine);
-    smolq__heap_init(&heap, &mine.allocator, 0);
-    result = smolq__verify_places(gguf, &heap, err);
-    if (!result) result = smolq__verify_vocab(gguf, &heap, err);
-    smolq__heap_close(&heap);
-    return result ? result : smolq__verify_tensors(gguf, 0, gguf->facts.n_tensors, &mine, err);
-}
-
 SMOLQ_API smolq_result smolq_smq_info(const smolq_gguf *gguf, smolq_smq_facts *facts, smolq_error *err)
 {
     const smolq__smq *smq;
@@ -215,7 +221,7 @@ SMOLQ_API smolq_result smolq_smq_info(const smolq_gguf *gguf, smolq_smq_facts *f
     if (result) return result;
     smq = smolq__gguf_smq(gguf);
     memset(&f, 0, sizeof f);
-    f.size = sizeof f;
+    f.size = facts->size && facts->size < sizeof f ? facts->size : (uint32_t)sizeof f;
     f.major = (uint32_t)smq->major;
     f.minor = (uint32_t)smq->minor;
     f.may_ignore = smq->may;
@@ -225,6 +231,6 @@ SMOLQ_API smolq_result smolq_smq_info(const smolq_gguf *gguf, smolq_smq_facts *f
     f.vocab_bytes = smq->section[SMOLQ__SECTION_VOCAB].n;
     f.gap_bytes = smq->section[SMOLQ__SECTION_GAPS].n;
     f.has_tables = (uint32_t)smolq__has_tables(smolq__gguf_section(gguf, SMOLQ__SECTION_VOCAB));
-    memcpy(facts, &f, facts->size && facts->size < sizeof f ? facts->size : sizeof f);
+    memcpy(facts, &f, f.size);
     return SMOLQ_OK;
 }

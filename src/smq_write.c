@@ -1,8 +1,9 @@
-/* ==== smq_write.c: SMQ files out, checked, and back to GGUF =========================================================
+/* ==== smq_write.c: SMQ files out, and back to GGUF ==================================================================
  * Packing copies the tensors of a GGUF file in the order in which they lie there, each to a fresh 64 bytes or page, and puts what opening needs before them.  What the
  * front says of the data is known when the data has gone by: the front is written last, over the zeros that kept its place.
  *
- * Unpacking needs what lies between the tensors.  That is padding, less than a page of zeros; whatever else there is stands in the section GAPS. */
+ * Unpacking needs what lies between the tensors.  That is padding, less than a page of zeros; whatever else there is stands in the section GAPS.  Verifying
+ * a file is unpacking it to nowhere, and what smq_verify.c has beside that. */
 #pragma once
 #include "output.c"
 #include "smq_verify.c"
@@ -18,6 +19,7 @@ typedef struct smolq__copier {
     smolq__checksum  out, in;      /* of what is written and of what is read, since each was begun */
     uint64_t         at;           /* in the output */
     uint64_t         done, total;  /* of the progress, in bytes */
+    int              to_nowhere;   /* what would be written is only counted in */
     smolq_smq_options options;
     smolq_error     *err;
 } smolq__copier;
@@ -26,7 +28,7 @@ static smolq_result smolq__copier_put(smolq__copier *c, const void *p, uint64_t 
 {
     smolq__checksum_add(&c->out, p, n);
     c->at += n;
-    return smolq__output_write(&c->output, p, n, c->err);
+    return c->to_nowhere ? SMOLQ_OK : smolq__output_write(&c->output, p, n, c->err);
 }
 
 static smolq_result smolq__copier_zeros(smolq__copier *c, uint64_t n)
@@ -136,8 +138,9 @@ static smolq_result smolq__smq_pack_vocab(smolq__smq_packing *p)
     smolq__heap *heap = &p->c.heap;
     smolq_vocab *vocab = NULL;
     smolq_value tokens;
-    smolq_result result = smolq__vocab_load(heap, p->gguf, NULL, smolq__checksum_of(part->bytes, part->header_bytes) | 1, &vocab, p->c.err);
-    if (result == SMOLQ_E_MEMORY) return result;
+    smolq_error why;
+    smolq_result result = smolq__vocab_load(heap, p->gguf, NULL, smolq__checksum_of(part->bytes, part->header_bytes) | 1, &vocab, &why);
+    if (result == SMOLQ_E_MEMORY) return smolq__fail(p->c.err, result, "%s", why.text);
     if (result || !smolq__part_find(part, SMOLQ__KEY("tokens"), &tokens)) return SMOLQ_OK;
     p->vocab = smolq__write_tables(vocab, heap, &p->vocab_bytes);
     if (!p->vocab) return smolq__fail_memory(heap, p->c.err, "the vocabulary");
@@ -158,8 +161,8 @@ static smolq_result smolq__smq_pack_tables(smolq__smq_packing *p)
     return SMOLQ_OK;
 }
 
-/* Sizes and places of the front; returns where the data begins. */
-static uint64_t smolq__smq_pack_layout(smolq__smq_packing *p)
+/* Sizes and places of the front. */
+static void smolq__smq_pack_layout(smolq__smq_packing *p)
 {
     uint64_t n[SMOLQ__SECTION_COUNT], at, i;
     memset(n, 0, sizeof n);
@@ -179,7 +182,6 @@ static uint64_t smolq__smq_pack_layout(smolq__smq_packing *p)
         p->smq.section[i].n = n[i];
         at += n[i];
     }
-    return at;
 }
 
 /* A section that is in memory, at its place. */
@@ -341,9 +343,14 @@ typedef struct smolq__smq_unpacking {
 /* The records of the gaps, if there are any. */
 static smolq_result smolq__smq_unpack_begin(smolq__smq_unpacking *u)
 {
-    const smolq__section *section = smolq__gguf_section(u->gguf, SMOLQ__SECTION_GAPS);
+    const smolq__section *found = smolq__gguf_section(u->gguf, SMOLQ__SECTION_GAPS);
+    smolq__section loaded, *section = &loaded;
+    smolq_result result;
     uint64_t n;
-    if (!section) return SMOLQ_OK;
+    if (!found) return SMOLQ_OK;
+    loaded = *found;
+    result = smolq__smq_load(section, &u->c.heap, &u->gguf->parts[0]->file, "the gaps", u->c.err);
+    if (result) return result;
     n = section->n < 8 ? UINT64_MAX : smolq_u64_at(section->p);
     if (n > (section->n - 8) / SMOLQ__SMQ_GAP) return smolq__fail(u->c.err, SMOLQ_E_FORMAT, "the gaps of the SMQ file: %llu in %llu bytes", (unsigned long long)n, (unsigned long long)section->n);
     u->gap = section->p + 8;
@@ -380,6 +387,7 @@ static smolq_result smolq__smq_unpack_tensor(smolq__smq_unpacking *u, uint64_t t
     return result ? result : smolq__check_data(u->gguf, tensor, smolq__checksum_end(&u->c.in), u->c.err);
 }
 
+/* path NULL: to nowhere. */
 static smolq_result smolq__smq_unpack_all(smolq__smq_unpacking *u, const char *path)
 {
     const smolq__part *part = u->gguf->parts[0];
@@ -388,7 +396,8 @@ static smolq_result smolq__smq_unpack_all(smolq__smq_unpacking *u, const char *p
     smolq__extent *extents = smolq__gguf_extents(u->gguf, &c->heap);
     smolq_result result = extents ? smolq__reader_open(&c->reader, &c->heap, &part->file, c->err) : smolq__fail_memory(&c->heap, c->err, "the tables");
     if (!result) result = smolq__smq_unpack_begin(u);
-    if (!result) result = smolq__output_open(&c->output, &c->heap, path, c->err);
+    if (!result) result = smolq__verify_pairs(u->gguf, c->err);
+    if (!result && path) result = smolq__output_open(&c->output, &c->heap, path, c->err);
     if (result) return result;
     c->total = u->gguf->facts.tensor_bytes;
     smolq__checksum_begin(&c->out);
@@ -402,7 +411,24 @@ static smolq_result smolq__smq_unpack_all(smolq__smq_unpacking *u, const char *p
     if (!result && (u->gap < u->gaps_end || u->bytes < u->bytes_end)) result = smolq__fail(c->err, SMOLQ_E_FORMAT, "the gaps of the SMQ file are not those of its tensors");
     sum = smolq__checksum_end(&c->out);
     if (!result && sum != part->smq->gguf_checksum) result = smolq__smq_damaged(c->err, "the GGUF file in it", sum, part->smq->gguf_checksum);
-    return result ? result : smolq__output_finish(&c->output, c->err);
+    return result || !path ? result : smolq__output_finish(&c->output, c->err);
+}
+
+SMOLQ_API smolq_result smolq_smq_verify(const smolq_gguf *gguf, const smolq_smq_options *options, smolq_error *err)
+{
+    smolq__smq_unpacking u;
+    smolq_result result = smolq__need_smq(gguf, err);
+    if (result) return result;
+    memset(&u, 0, sizeof u);
+    u.gguf = gguf;
+    smolq__copier_init(&u.c, options, err);
+    u.c.to_nowhere = 1;
+    result = smolq__verify_between(gguf, &u.c.heap, err);
+    if (!result) result = smolq__verify_sections(gguf, &u.c.heap, err);
+    if (!result) result = smolq__verify_vocab(gguf, &u.c.heap, err);
+    if (!result) result = smolq__smq_unpack_all(&u, NULL);
+    smolq__heap_close(&u.c.heap);
+    return result;
 }
 
 SMOLQ_API smolq_result smolq_smq_unpack(const smolq_gguf *gguf, const char *path, const smolq_smq_options *options, smolq_error *err)

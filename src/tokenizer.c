@@ -160,7 +160,7 @@ static void smolq__try_pair(smolq__work *w, uint32_t left)
     pair.left = left;
     if (v->byte_level) {
         if (a->id == SMOLQ__NONE || b->id == SMOLQ__NONE) return;
-        pair.rank = smolq__merge_slot(v, a->id, b->id, smolq__merge_hash(v, a->id, b->id))->id;
+        pair.rank = smolq__merge_rank(v, a->id, b->id);
         if (pair.rank == SMOLQ__NONE) return;
         pair.merged = v->merges[pair.rank].merged;
     } else {

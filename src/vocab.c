@@ -75,6 +75,7 @@ static size_t smolq__put_byte_char(uint32_t b, uint8_t *dst)
 /* ---- loading ---- */
 
 #define SMOLQ__KEY(name) "tokenizer.ggml." name
+enum { SMOLQ__LONGEST_RUN = 1024 }; /* of full slots, where a file chooses the seed: what it could aim at ends there */
 enum { SMOLQ__TOKEN_BYTES_MAX = 1 << 20, SMOLQ__SPECIAL_BYTES_MAX = 255, SMOLQ__AT_A_TIME = 32 };
 
 static void smolq__warn(const smolq_open_options *options, const char *text)
@@ -141,7 +142,10 @@ static smolq_result smolq__load_tokens(smolq_vocab *v, smolq__heap *heap, const 
     v->spans = (smolq__span *)smolq__alloc(heap, array.n * sizeof *v->spans);
     v->kinds = (uint8_t *)smolq__alloc(heap, array.n);
     if (!v->spans || !v->kinds || !smolq__index_open(&v->index, heap, (uint32_t)array.n, smolq__index_text, v)) return smolq__fail_memory(heap, err, "the vocabulary");
-    if (seed) v->index.seed = seed;
+    if (seed) {
+        v->index.seed = seed;
+        v->index.limit = SMOLQ__LONGEST_RUN;
+    }
     for (first = 0; first < v->n_vocab; first += n) { /* so many at a time, whose slots are on their way together */
         n = v->n_vocab - first < SMOLQ__AT_A_TIME ? v->n_vocab - first : (int32_t)SMOLQ__AT_A_TIME;
         for (i = 0; i < n; i++) {
@@ -157,8 +161,10 @@ static smolq_result smolq__load_tokens(smolq_vocab *v, smolq__heap *heap, const 
             SMOLQ__FETCH(&v->index.slots[hash[i] & v->index.mask]);
         }
         for (i = 0; i < n; i++) {
+            uint32_t had = v->spans[first + i].n ? smolq__index_add_hashed(&v->index, (uint32_t)(first + i), hash[i]) : SMOLQ__NONE;
+            if (had == SMOLQ__FULL) return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "key '%s': more than %d tokens in a row of the index", key, (int)SMOLQ__LONGEST_RUN);
             v->kinds[first + i] = SMOLQ_TOKEN_NORMAL;
-            if (v->spans[first + i].n && smolq__index_add_hashed(&v->index, (uint32_t)(first + i), hash[i]) != SMOLQ__NONE) v->kinds[first + i] |= SMOLQ__KIND_COPY;
+            if (had != SMOLQ__NONE) v->kinds[first + i] |= SMOLQ__KIND_COPY;
         }
     }
     return SMOLQ_OK;
@@ -206,14 +212,22 @@ static uint32_t smolq__merge_hash(const smolq_vocab *v, uint32_t left, uint32_t 
     return (uint32_t)(h >> 32);
 }
 
-/* The slot of a pair, or the empty one where it would go. */
+/* The slot of a pair, or the empty one where it would go; NULL when the index's limit is reached. */
 static smolq__slot *smolq__merge_slot(const smolq_vocab *v, uint32_t left, uint32_t right, uint32_t hash)
 {
-    uint32_t i = hash & v->merge_mask;
-    for (;; i = (i + 1) & v->merge_mask) {
+    uint32_t i = hash & v->merge_mask, to_go;
+    for (to_go = v->index.limit; to_go > 0; to_go--, i = (i + 1) & v->merge_mask) {
         smolq__slot *slot = &v->merge_slots[i];
         if (slot->id == SMOLQ__NONE || (slot->hash == hash && v->merges[slot->id].left == left && v->merges[slot->id].right == right)) return slot;
     }
+    return NULL;
+}
+
+/* The rank of a pair, or SMOLQ__NONE. */
+static uint32_t smolq__merge_rank(const smolq_vocab *v, uint32_t left, uint32_t right)
+{
+    const smolq__slot *slot = smolq__merge_slot(v, left, right, smolq__merge_hash(v, left, right));
+    return slot ? slot->id : SMOLQ__NONE;
 }
 
 /* Whether id is what the index has for this text. */
@@ -273,8 +287,8 @@ static void smolq__find_merge(const smolq_vocab *v, uint8_t *both, uint32_t *bef
     if (!smolq__is_text(v, m->merged, both, n)) m->merged = smolq__index_find(&v->index, (const char *)both, n);
     if (m->merged == SMOLQ__NONE) return;
     *before = m->merged;
-    m->left = smolq__index_slot(&v->index, p->left, p->hash_left)->id;
-    m->right = smolq__index_slot(&v->index, p->right, p->hash_right)->id;
+    m->left = smolq__index_find_hashed(&v->index, p->left, p->hash_left);
+    m->right = smolq__index_find_hashed(&v->index, p->right, p->hash_right);
     if (m->left == SMOLQ__NONE || m->right == SMOLQ__NONE || smolq__kind_type(v, m->merged) == SMOLQ_TOKEN_CONTROL) return;
     p->hash = smolq__merge_hash(v, m->left, m->right);
     SMOLQ__FETCH(&v->merge_slots[p->hash & v->merge_mask]);
@@ -321,6 +335,7 @@ static smolq_result smolq__load_merges(smolq_vocab *v, smolq__heap *heap, const 
             smolq__slot *slot;
             if (!pending[i].usable) continue;
             slot = smolq__merge_slot(v, pending[i].merge.left, pending[i].merge.right, pending[i].hash);
+            if (!slot) return smolq__fail(err, SMOLQ_E_UNSUPPORTED, "key '%s': more than %d merges in a row of their slots", key, (int)SMOLQ__LONGEST_RUN);
             if (slot->id != SMOLQ__NONE) continue; /* listed before, with a better rank */
             slot->hash = pending[i].hash;
             slot->id = v->n_merges;
@@ -475,6 +490,15 @@ static smolq_result smolq__load_specials(smolq_vocab *v, smolq__heap *heap, smol
         v->specials[i - 1] = id;
         smolq__special_sift(v, 0, i - 1);
     }
+    for (i = 0, b = 0; i < n; i++) { /* two with one text, which only the tables of an SMQ file can say, are one: looking for them relies on that */
+        smolq__text text = smolq__text_of(v, v->specials[i]), before = smolq__text_of(v, v->specials[b > 0 ? b - 1 : 0]);
+        if (b > 0 && text.n == before.n && memcmp(text.p, before.p, text.n) == 0) {
+            if (v->specials[i] < v->specials[b - 1]) v->specials[b - 1] = v->specials[i];
+        } else {
+            v->specials[b++] = v->specials[i];
+        }
+    }
+    n = b;
     for (i = 0, b = 0; b < 257; b++) {
         while (i < n && (uint8_t)smolq__text_of(v, v->specials[i]).p[0] < b) i++;
         v->special_first[b] = i;
@@ -571,7 +595,7 @@ static smolq_result smolq__load_facts(smolq_vocab *v, const smolq_gguf *gguf, co
  * The tables are checked for what the code here relies on: every text within the array, every id within its table, runs of full slots that end soon.  That they say the
  * same as the metadata only smolq_smq_verify finds out. */
 
-enum { SMOLQ__TABLES_VERSION = 1, SMOLQ__TABLES_HEAD = 64, SMOLQ__TABLES_SCORES = 1, SMOLQ__LONGEST_RUN = 1024 };
+enum { SMOLQ__TABLES_VERSION = 1, SMOLQ__TABLES_HEAD = 64, SMOLQ__TABLES_SCORES = 1 };
 
 /*    field      offset bits, of the head */
 #define SMOLQ__TABLES_FIELDS(X) \
@@ -680,6 +704,7 @@ static const char *smolq__use_tables(smolq_vocab *v, const smolq_value *tokens, 
     v->index.slots = (smolq__slot *)(void *)(p + t.slots);
     v->index.mask = (uint32_t)t.n_slots - 1;
     v->index.seed = v->merge_seed = t.seed;
+    v->index.limit = SMOLQ__LONGEST_RUN + 1;
     v->index.text_of = smolq__index_text;
     v->index.table = v;
     v->n_merges = (uint32_t)t.n_merges;

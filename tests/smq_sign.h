@@ -27,13 +27,20 @@ static void smq_sign(uint8_t *p, size_t n)
     smolq__put_u64(p + 120, smolq__checksum_of(p, SMOLQ__SMQ_HEADER - 8));
 }
 
-/* Where a section begins; 0 if there is none. */
-static uint64_t smq_section(const uint8_t *p, uint32_t kind)
+/* Where the entry of a section stands; 0 if there is none. */
+static uint64_t smq_entry(const uint8_t *p, uint32_t kind)
 {
     uint64_t table = smolq_u64_at(p + 56), i;
     for (i = 0; i < smolq_u32_at(p + 64); i++)
-        if (smolq_u32_at(p + table + i * SMOLQ__SMQ_ENTRY) == kind) return smolq_u64_at(p + table + i * SMOLQ__SMQ_ENTRY + 8);
+        if (smolq_u32_at(p + table + i * SMOLQ__SMQ_ENTRY) == kind) return table + i * SMOLQ__SMQ_ENTRY;
     return 0;
+}
+
+/* Where a section begins; 0 if there is none. */
+static uint64_t smq_section(const uint8_t *p, uint32_t kind)
+{
+    uint64_t entry = smq_entry(p, kind);
+    return entry ? smolq_u64_at(p + entry + 8) : 0;
 }
 
 /* Where in the section VOCAB a table begins: spans, kinds, scores, slots, merges, slots of merges. */
