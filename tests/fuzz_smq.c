@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 enum { SIGNED = 1, BY_READ = 2, SMALL_MEMORY = 4, FAIL_ONE = 8 };
-enum { N_BASES = 3, MEMORY = 64 << 20, CHANGE = 14 };
+enum { N_BASES = 4, MEMORY = 64 << 20, CHANGE = 14 };
 
 typedef struct base { uint8_t *p; size_t n; } base;
 static base bases[N_BASES];
@@ -46,7 +46,37 @@ static void pack(base *b, const uint8_t *gguf, size_t n)
     remove(path);
 }
 
-/* A model with byte-level BPE and a marked tail; SentencePiece with scores and no tensors; a model of experts without a tokenizer. */
+/* Byte-level BPE with merges of all letters and some control tokens of one text. */
+static void make_merges(base *b)
+{
+    gguf_build g;
+    char text[32];
+    int i;
+    gguf_begin(&g, 3);
+    gguf_text(&g, "tokenizer.ggml.model", "gpt2");
+    gguf_text(&g, "tokenizer.ggml.pre", "gpt-2");
+    gguf_array(&g, "tokenizer.ggml.tokens", GGUF_STRING, 26 + 52 + 4);
+    for (i = 0; i < 82; i++) {
+        if (i < 26) snprintf(text, sizeof text, "%c", 'a' + i);
+        else if (i < 52) snprintf(text, sizeof text, "%c%c", 'a' + i % 26, 'a' + i * 7 % 26);
+        else if (i < 78) snprintf(text, sizeof text, "%c%ce", 'a' + i % 26, 'a' + (i - 26) * 7 % 26);
+        else snprintf(text, sizeof text, "%s", i < 81 ? "<|im_start|>" : "<|im_");
+        gguf_put_text(&g.pairs, text, strlen(text));
+    }
+    gguf_array(&g, "tokenizer.ggml.token_type", GGUF_I32, 82);
+    for (i = 0; i < 82; i++) gguf_put(&g.pairs, i < 78 ? 1 : 3, 4);
+    gguf_array(&g, "tokenizer.ggml.merges", GGUF_STRING, 52);
+    for (i = 26; i < 78; i++) {
+        if (i < 52) snprintf(text, sizeof text, "%c %c", 'a' + i % 26, 'a' + i * 7 % 26);
+        else snprintf(text, sizeof text, "%c%c e", 'a' + i % 26, 'a' + (i - 26) * 7 % 26);
+        gguf_put_text(&g.pairs, text, strlen(text));
+    }
+    gguf_finish(&g);
+    pack(b, g.head.p, g.head.n);
+    gguf_free(&g);
+}
+
+/* A model with byte-level BPE and a marked tail; SentencePiece with scores and no tensors; a model of experts without a tokenizer; and the one above. */
 static void make_bases(void)
 {
     model_spec bpe, moe;
@@ -92,6 +122,7 @@ static void make_bases(void)
     gguf = (uint8_t *)model_build(&moe, &n);
     pack(&bases[2], gguf, n);
     free(gguf);
+    make_merges(&bases[3]);
 }
 
 static void change(uint8_t *p, size_t n, const uint8_t *c)
