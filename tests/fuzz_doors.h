@@ -89,4 +89,62 @@ static void use_model(smolq_model *model, const smolq_open_options *options, int
     smolq_context_close(context);
 }
 
+/* The file through every door: gguf, probe, vocabulary, model; whatever opens is used, and closed again nothing is left.
+ *     with     limits and verify of the options
+ *     fail_at  the allocation that fails, 0: none;   number  of the KV cache, see use_model
+ *     also     what else is done with a gguf whose elements of arrays are checked late; NULL for a file of which all is checked when it opens */
+static void through_doors(const file *f, const smolq_open_options *with, int by_read, size_t memory, long fail_at, int number, void (*also)(const smolq_gguf *gguf))
+{
+    int door;
+    for (door = 0; door < 4; door++) {
+        fuzz_meter meter;
+        smolq_open_options o = *with;
+        smolq_device_options device;
+        smolq_source source;
+        smolq_gguf *gguf = NULL;
+        smolq_vocab *vocab = NULL;
+        smolq_model *model = NULL;
+        smolq_info info;
+        smolq_error err;
+        smolq_result result;
+        memset(&device, 0, sizeof device);
+        memset(&source, 0, sizeof source);
+        memset(&info, 0, sizeof info);
+        source.size = f->n;
+        if (by_read) source.read = file_read;
+        else source.data = f->p;
+        source.user = (void *)f;
+        o.size = sizeof o;
+        o.n_sources = 1;
+        o.sources = &source;
+        o.allocator = fuzz_allocator(&meter, memory);
+        o.device_options = &device;
+        device.size = sizeof device;
+        meter.fail_at = fail_at;
+        switch (door) {
+        case 0:  result = smolq_gguf_open(NULL, &o, &gguf, &err); break;
+        case 1:  result = smolq_probe(NULL, &o, &info, &err); break;
+        case 2:  result = smolq_vocab_open(NULL, &o, &vocab, &err); break;
+        default: result = smolq_open(NULL, &o, &model, &err); break;
+        }
+        if (result) {
+            must_refuse(result, &err);
+            MUST(!gguf && !vocab && !model && meter.now == 0);
+            MUST(meter.peak <= 4 * f->n + (16u << 20));
+        }
+        if (gguf) {
+            size_t held = meter.now;
+            walk(gguf, also != NULL);
+            if (also) also(gguf);
+            MUST(meter.now == held);
+        }
+        if (vocab) use_vocab(vocab);
+        if (model) use_model(model, &o, number);
+        smolq_gguf_close(gguf);
+        smolq_vocab_close(vocab);
+        smolq_close(model);
+        MUST(meter.now == 0);
+    }
+}
+
 #endif

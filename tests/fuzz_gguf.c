@@ -12,61 +12,19 @@ enum { MEMORY = 64 << 20 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    int flags = size ? data[size - 1] : 0, number = flags >> 4, door;
+    int flags = size ? data[size - 1] : 0, number = flags >> 4;
+    smolq_open_options with;
     file f;
     f.p = data;
     f.n = size;
-    for (door = 0; door < 4; door++) {
-        fuzz_meter meter;
-        smolq_open_options o;
-        smolq_device_options device;
-        smolq_source source;
-        smolq_gguf *gguf = NULL;
-        smolq_vocab *vocab = NULL;
-        smolq_model *model = NULL;
-        smolq_info info;
-        smolq_error err;
-        smolq_result result = SMOLQ_OK;
-        memset(&o, 0, sizeof o);
-        memset(&device, 0, sizeof device);
-        memset(&source, 0, sizeof source);
-        memset(&info, 0, sizeof info);
-        source.size = size;
-        if (flags & BY_READ) source.read = file_read;
-        else source.data = data;
-        source.user = &f;
-        o.size = sizeof o;
-        o.n_sources = 1;
-        o.sources = &source;
-        o.allocator = fuzz_allocator(&meter, flags & SMALL_MEMORY ? (size_t)1000 << number : MEMORY);
-        o.device_options = &device;
-        device.size = sizeof device;
-        if (flags & FAIL_ONE) meter.fail_at = number + 1;
-        if (flags & SMALL_LIMITS) {
-            o.limits.n_keys = 20;
-            o.limits.n_tensors = 15;
-            o.limits.n_layer = 2;
-            o.limits.n_vocab = 50;
-        }
-        switch (door) {
-        case 0:  result = smolq_gguf_open(NULL, &o, &gguf, &err); break;
-        case 1:  result = smolq_probe(NULL, &o, &info, &err); break;
-        case 2:  result = smolq_vocab_open(NULL, &o, &vocab, &err); break;
-        default: result = smolq_open(NULL, &o, &model, &err); break;
-        }
-        if (result) {
-            must_refuse(result, &err);
-            MUST(!gguf && !vocab && !model && meter.now == 0);
-            MUST(meter.peak <= 4 * size + (16u << 20));
-        }
-        if (gguf) walk(gguf, 0);
-        if (vocab) use_vocab(vocab);
-        if (model) use_model(model, &o, number);
-        smolq_gguf_close(gguf);
-        smolq_vocab_close(vocab);
-        smolq_close(model);
-        MUST(meter.now == 0);
+    memset(&with, 0, sizeof with);
+    if (flags & SMALL_LIMITS) {
+        with.limits.n_keys = 20;
+        with.limits.n_tensors = 15;
+        with.limits.n_layer = 2;
+        with.limits.n_vocab = 50;
     }
+    through_doors(&f, &with, flags & BY_READ, flags & SMALL_MEMORY ? (size_t)1000 << number : MEMORY, flags & FAIL_ONE ? number + 1 : 0, number, NULL);
     return 0;
 }
 

@@ -143,9 +143,20 @@ static void change(uint8_t *p, size_t n, const uint8_t *c)
         if (at + (uint64_t)i < n) p[at + (uint64_t)i] = (uint8_t)(value >> 8 * i);
 }
 
+static void verify_and_unpack(const smolq_gguf *gguf)
+{
+    smolq_error err;
+    smolq_result result = smolq_smq_verify(gguf, NULL, &err);
+    if (result) must_refuse(result, &err);
+    result = smolq_smq_unpack(gguf, path, NULL, &err);
+    if (result) must_refuse(result, &err);
+    else remove(path);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    int flags = size ? data[0] : 0, number = flags >> 4, door;
+    int flags = size ? data[0] : 0, number = flags >> 4;
+    smolq_open_options with;
     const base *b;
     uint8_t *bytes;
     file f;
@@ -159,57 +170,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (flags & SIGNED) smq_sign(bytes, b->n);
     f.p = bytes;
     f.n = b->n;
-    for (door = 0; door < 4; door++) {
-        fuzz_meter meter;
-        smolq_open_options o;
-        smolq_source source;
-        smolq_gguf *gguf = NULL;
-        smolq_vocab *vocab = NULL;
-        smolq_model *model = NULL;
-        smolq_info info;
-        smolq_error err;
-        smolq_result result = SMOLQ_OK;
-        memset(&o, 0, sizeof o);
-        memset(&source, 0, sizeof source);
-        memset(&info, 0, sizeof info);
-        source.size = b->n;
-        if (flags & BY_READ) source.read = file_read;
-        else source.data = bytes;
-        source.user = &f;
-        o.size = sizeof o;
-        o.n_sources = 1;
-        o.sources = &source;
-        o.verify = number % 3;
-        o.allocator = fuzz_allocator(&meter, flags & SMALL_MEMORY ? (size_t)1000 << number : MEMORY);
-        if (flags & FAIL_ONE) meter.fail_at = number + 1;
-        switch (door) {
-        case 0:  result = smolq_gguf_open(NULL, &o, &gguf, &err); break;
-        case 1:  result = smolq_probe(NULL, &o, &info, &err); break;
-        case 2:  result = smolq_vocab_open(NULL, &o, &vocab, &err); break;
-        default: result = smolq_open(NULL, &o, &model, &err); break;
-        }
-        if (result) {
-            must_refuse(result, &err);
-            MUST(!gguf && !vocab && !model && meter.now == 0);
-            MUST(meter.peak <= 4 * b->n + (16u << 20));
-        }
-        if (gguf) {
-            size_t held = meter.now;
-            walk(gguf, 1);
-            result = smolq_smq_verify(gguf, NULL, &err);
-            if (result) must_refuse(result, &err);
-            result = smolq_smq_unpack(gguf, path, NULL, &err);
-            if (result) must_refuse(result, &err);
-            else remove(path);
-            MUST(meter.now == held);
-        }
-        if (vocab) use_vocab(vocab);
-        if (model) use_model(model, &o, number);
-        smolq_gguf_close(gguf);
-        smolq_vocab_close(vocab);
-        smolq_close(model);
-        MUST(meter.now == 0);
-    }
+    memset(&with, 0, sizeof with);
+    with.verify = number % 3;
+    through_doors(&f, &with, flags & BY_READ, flags & SMALL_MEMORY ? (size_t)1000 << number : MEMORY, flags & FAIL_ONE ? number + 1 : 0, number, verify_and_unpack);
     free(bytes);
     return 0;
 }

@@ -7,35 +7,16 @@
 #define SMOLQ_IMPLEMENTATION
 #include "smolq.h"
 #include "test.h"
+#include "scratch.h"
 #include "model_build.h"
 #include "gguf_build.h"
 #include "forward.h"
 #include "smq_sign.h"
 #include "far.h"
-#include <dirent.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
-
-static char folder[256]; /* of this run, empty between tests */
-static char *path_of(const char *name)
-{
-    static char path[4][512];
-    static int turn;
-    char *p = path[turn++ & 3];
-    snprintf(p, sizeof path[0], "%s/%s", folder, name);
-    return p;
-}
-static int files_there(void)
-{
-    DIR *d = opendir(folder);
-    struct dirent *e;
-    int n = 0;
-    while (d && (e = readdir(d))) n += e->d_name[0] != '.';
-    if (d) closedir(d);
-    return n;
-}
 
 typedef struct bytes { uint8_t *p; size_t n; } bytes;
 static bytes read_file(const char *path)
@@ -1119,19 +1100,6 @@ static void what_cannot_be_packed_is_refused(void)
     free(gguf.p);
 }
 
-static int allocations_left;
-static void *failing_alloc(void *user, size_t n)
-{
-    (void)user;
-    return allocations_left-- > 0 ? malloc(n) : NULL;
-}
-static void failing_release(void *user, void *memory, size_t n)
-{
-    (void)user;
-    (void)n;
-    free(memory);
-}
-
 /* Every allocation of packing, opening, verifying and unpacking fails once. */
 static void allocations_fail_in_turn(void)
 {
@@ -1305,9 +1273,8 @@ int main(int argc, char **argv)
         { "a full disk leaves the old file", a_full_disk_leaves_the_old_file },
     };
     int status;
-    snprintf(folder, sizeof folder, "/tmp/smolq-smq-XXXXXX");
-    if (!mkdtemp(folder)) return 1;
+    if (!open_folder("smq")) return 1;
     status = run_tests(argc, argv, tests, sizeof tests / sizeof *tests);
-    rmdir(folder);
+    close_folder();
     return status;
 }

@@ -6,35 +6,13 @@
 #endif
 #include "../src/write.c"
 #include "test.h"
+#include "scratch.h"
 #ifndef _WIN32
-#  include <dirent.h>
 #  include <signal.h>
 #  include <sys/resource.h>
 #  include <sys/wait.h>
 #  include <time.h>
 #endif
-
-static char folder[256]; /* of this run, empty between tests */
-static char *path_of(const char *name)
-{
-    static char path[4][512];
-    static int turn;
-    char *p = path[turn++ & 3];
-    snprintf(p, sizeof path[0], "%s/%s", folder, name);
-    return p;
-}
-
-static int files_there(void) /* in the folder */
-{
-    int n = 0;
-#ifndef _WIN32
-    DIR *d = opendir(folder);
-    struct dirent *e;
-    while (d && (e = readdir(d))) n += e->d_name[0] != '.';
-    if (d) closedir(d);
-#endif
-    return n;
-}
 
 static smolq_value number(int32_t type, int64_t i)
 {
@@ -210,19 +188,6 @@ static void what_cannot_be_written_is_refused(void)
     CHECK(files_there() == 0, "%d files are left", files_there());
 }
 
-static int allocations_left;
-static void *failing_alloc(void *user, size_t bytes)
-{
-    (void)user;
-    return allocations_left-- > 0 ? malloc(bytes) : NULL;
-}
-static void failing_release(void *user, void *memory, size_t bytes)
-{
-    (void)user;
-    (void)bytes;
-    free(memory);
-}
-
 static void allocations_fail_in_turn_and_leave_no_file(void)
 {
     smolq_allocator allocator;
@@ -340,15 +305,8 @@ int main(int argc, char **argv)
         { "a full disk leaves the old file", a_full_disk_leaves_the_old_file },
     };
     int status;
-#ifdef _WIN32
-    snprintf(folder, sizeof folder, ".");
-#else
-    snprintf(folder, sizeof folder, "/tmp/smolq-write-XXXXXX");
-    if (!mkdtemp(folder)) return 1;
-#endif
+    if (!open_folder("write")) return 1;
     status = run_tests(argc, argv, tests, sizeof tests / sizeof *tests);
-#ifndef _WIN32
-    rmdir(folder);
-#endif
+    close_folder();
     return status;
 }
