@@ -18,7 +18,6 @@ each() {
     $1 "pack" "$root/build/smq" pack in.gguf target
     $1 "unpack" "$root/build/smq" unpack in.smq target
     $1 "quantize" "$root/build/quantize" in.gguf target COPY --tensor 'blk.0.*=q8_0'
-    $1 "copy" "$root/build/quantize" in.gguf target COPY
     $1 "set" "$root/build/gguf" set in.gguf general.name "Another name" -o target
     $1 "set in place" "$root/build/gguf" set target general.name "Another name"
 }
@@ -32,7 +31,6 @@ killed() {
     shift
     cp in.gguf "$scratch/kept/old"
     [ "$name" = unpack ] && cp in.smq "$scratch/kept/old" # so that the new file is another one
-    [ "$name" = copy ] && head -c 1000 in.gguf >"$scratch/kept/old"
     cp "$scratch/kept/old" target
     begun=$(date +%s%N)
     "$@" >/dev/null 2>&1 || { echo "FAIL $name, killed: it does not run"; return; }
