@@ -759,7 +759,7 @@ SMOLQ_API smolq_result smolq_unpack(int32_t type, const void *blocks, float *val
 
 /* Packs n weights of one row (a multiple of block_weights) into n / block_weights blocks: a search for the least squared error.
  *     importance   [n] or NULL: what the square of an error at each weight counts, 0 or more; the mean squared activation of its column, for example
- * The same blocks on every machine; any number of threads may pack at once.  SMOLQ_E_UNSUPPORTED for NVFP4, Q1_0 and Q2_0; SMOLQ_E_NUMERIC for a weight that is not finite.  blocks then keep what they held. */
+ * The same blocks on every machine; any number of threads may pack at once, with 100 KB of stack for IQ1, IQ2 and IQ3.  SMOLQ_E_UNSUPPORTED for NVFP4, Q1_0 and Q2_0; SMOLQ_E_NUMERIC for a weight that is not finite.  blocks then keep what they held. */
 SMOLQ_API smolq_result smolq_pack(int32_t type, const float *values, const float *importance, void *blocks, size_t n, smolq_error *err);
 
 #ifdef __cplusplus
