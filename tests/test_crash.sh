@@ -1,5 +1,5 @@
 #!/bin/sh
-# The programs that write model files, killed at 200 moments each and on a full disk: the target stays the old file or is the new one, whole, and nothing lies beside it.
+# The programs that write model files, killed at 200 moments (each at 200 with SMOLQ_LONG) and on a full disk: the target stays the old file or is the new one, whole, and nothing lies beside it.
 # (On Linux the temporary file has a name, TARGET.part, only for the moment in which it takes the old one's place.)
 #
 # The disk that gets full is a small tmpfs, where this user may mount one (as root, or in a namespace of its own); else a limit of file sizes.
@@ -7,7 +7,8 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 model=$(pwd)/examples/models/smolq-tales.Q4_K_M.gguf
 root=$(pwd)
-moments=200
+moments=40 # of five
+[ -z "${SMOLQ_LONG-}" ] || moments=200
 
 for name in smq quantize gguf; do
     [ -x build/$name ] || make -s build/$name >/dev/null 2>&1 || { echo "FAIL build/$name is not there"; exit 1; }

@@ -1,14 +1,14 @@
 #!/bin/sh
 # tests/test_fuzz.sh [TARGET...]: builds each tests/fuzz_TARGET.c with the sanitizers, replays its corpus and lets it run for a while.
 #
-# SMOLQ_FUZZ_SECONDS is the time of each target: 10, in CI (where $CI is set) 30, with SMOLQ_LONG 60.  Two run at a time.  Without clang's libFuzzer
+# SMOLQ_FUZZ_SECONDS is the time of each target: 6, in CI (where $CI is set) 30, with SMOLQ_LONG 60.  Two run at a time.  Without clang's libFuzzer
 # the C compiler builds the targets, with what sanitizers it has, and they only replay.  Prints "ok", "FAIL" and "skip" lines; what broke is kept in
 # build/fuzz/TARGET-*.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 dir=build/fuzz
 mkdir -p $dir
-seconds=${SMOLQ_FUZZ_SECONDS-$(if [ -n "${SMOLQ_LONG-}" ]; then echo 60; elif [ -n "${CI-}" ]; then echo 30; else echo 10; fi)}
+seconds=${SMOLQ_FUZZ_SECONDS-$(if [ -n "${SMOLQ_LONG-}" ]; then echo 60; elif [ -n "${CI-}" ]; then echo 30; else echo 6; fi)}
 [ $# -gt 0 ] || set -- $(ls tests/fuzz_*.c | sed -e 's|.*/fuzz_||' -e 's|\.c$||')
 
 links() { # a program with these flags
