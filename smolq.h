@@ -4452,6 +4452,7 @@ enum { SMOLQ__SECTIONS(SMOLQ__SECTION_ENUM) SMOLQ__SECTION_COUNT = 6 };
     X(checksum,      120, 64) /* of the header up to here */
 
 typedef struct smolq__section {
+    uint32_t       kind;
     uint64_t       at, n, checksum; /* n 0 where the file has none */
     const uint8_t *p;               /* [n] in the mapping or on the heap, a multiple of 8; NULL: not loaded yet */
 } smolq__section;
@@ -4460,7 +4461,8 @@ typedef struct smolq__smq {
 #define SMOLQ__FIELD(name, offset, bits) uint64_t name;
     SMOLQ__SMQ_FIELDS(SMOLQ__FIELD)
 #undef SMOLQ__FIELD
-    smolq__section section[SMOLQ__SECTION_COUNT];
+    smolq__section all[SMOLQ__SMQ_MAX_SECTIONS];  /* [n_sections] as in the table, those of other builds too */
+    smolq__section section[SMOLQ__SECTION_COUNT]; /* by their kinds those that this build knows */
 } smolq__smq;
 
 static smolq_result smolq__smq_damaged(smolq_error *err, const char *what, uint64_t found, uint64_t expected)
@@ -4497,19 +4499,22 @@ static smolq_result smolq__smq_header(smolq__smq *smq, const smolq__file *file, 
 
 static int smolq__in_file(const smolq__file *file, uint64_t at, uint64_t n) { return at <= file->size && n <= file->size - at; }
 
-/* The entry of a section that this build knows; others are somebody else's. */
-static smolq_result smolq__smq_entry(smolq__smq *smq, const smolq__file *file, const uint8_t *p, smolq_error *err)
+static int smolq__is_known(const smolq__section *section) { return section->kind > 0 && section->kind < SMOLQ__SECTION_COUNT; }
+
+/* Entry i of the table. */
+static smolq_result smolq__smq_entry(smolq__smq *smq, uint64_t i, const smolq__file *file, const uint8_t *p, smolq_error *err)
 {
-    uint32_t kind = smolq_u32_at(p);
-    smolq__section *section = &smq->section[kind < SMOLQ__SECTION_COUNT ? kind : 0];
-    if (kind == 0 || kind >= SMOLQ__SECTION_COUNT) return SMOLQ_OK;
-    if (section->n) return smolq__fail(err, SMOLQ_E_FORMAT, "section %u is there twice", (unsigned)kind);
+    smolq__section *section = &smq->all[i];
+    section->kind = smolq_u32_at(p);
     section->at = smolq_u64_at(p + 8);
     section->n = smolq_u64_at(p + 16);
     section->checksum = smolq_u64_at(p + 24);
     if (section->n == 0 || section->at % SMOLQ__SMQ_ALIGNMENT || !smolq__in_file(file, section->at, section->n))
-        return smolq__fail(err, SMOLQ_E_FORMAT, "section %u: %llu bytes at offset %llu are none, not aligned or not in the file of %llu", (unsigned)kind, (unsigned long long)section->n,
+        return smolq__fail(err, SMOLQ_E_FORMAT, "section %u: %llu bytes at offset %llu are none, not aligned or not in the file of %llu", (unsigned)section->kind, (unsigned long long)section->n,
                            (unsigned long long)section->at, (unsigned long long)file->size);
+    if (!smolq__is_known(section)) return SMOLQ_OK;
+    if (smq->section[section->kind].n) return smolq__fail(err, SMOLQ_E_FORMAT, "section %u is there twice", (unsigned)section->kind);
+    smq->section[section->kind] = *section;
     return SMOLQ_OK;
 }
 
@@ -4524,7 +4529,7 @@ static smolq_result smolq__smq_table(smolq__smq *smq, const smolq__file *file, s
     if (result) return result;
     sum = smolq__checksum_of(entries, n);
     if (sum != smq->table_checksum) return smolq__smq_damaged(err, "its table of sections", sum, smq->table_checksum);
-    for (i = 0; i < smq->n_sections && !result; i++) result = smolq__smq_entry(smq, file, entries + i * SMOLQ__SMQ_ENTRY, err);
+    for (i = 0; i < smq->n_sections && !result; i++) result = smolq__smq_entry(smq, i, file, entries + i * SMOLQ__SMQ_ENTRY, err);
     return result;
 }
 
@@ -5198,6 +5203,25 @@ static int smolq__pair_ends(smolq__cursor *c, const smolq__part *part, uint64_t 
     return !section || section->n == n * 8 || smolq__stop(c, SMOLQ_E_FORMAT, "a table of %llu bytes for %llu pairs", (unsigned long long)section->n, (unsigned long long)n);
 }
 
+/* Pair i of the part, from its key to the end of its value; known_end is where that must be, if it is known: 0 if not. */
+static int smolq__take_pair(smolq__cursor *c, uint64_t i, uint64_t known_end)
+{
+    smolq_value value;
+    smolq__text key;
+    int32_t type = 0;
+    c->number = i + 1;
+    c->name_n = 0;
+    if (!smolq__take_name(c, SMOLQ__MAX_KEY, &key) || !smolq__take_value_type(c, "value", &type)) return 0;
+    smolq__value_clear(&value, type);
+    if (type == SMOLQ_GGUF_ARRAY) return smolq__take_array_head(c, &value) && smolq__take_array(c, &value, known_end);
+    return smolq__take_scalar(c, &value);
+}
+
+static int smolq__stop_elsewhere(smolq__cursor *c, uint64_t known_end)
+{
+    return smolq__stop(c, SMOLQ_E_FORMAT, "it ends at %llu, the table of pairs says %llu", (unsigned long long)c->at, (unsigned long long)known_end);
+}
+
 static int smolq__take_pairs(smolq__cursor *c, smolq__part *part, uint64_t n)
 {
     const uint8_t *ends;
@@ -5206,16 +5230,10 @@ static int smolq__take_pairs(smolq__cursor *c, smolq__part *part, uint64_t n)
     c->what = "key";
     c->count = n;
     for (i = 0; i < n; i++) {
-        smolq_value value;
-        smolq__text key;
-        int32_t type = 0;
+        uint64_t known_end = ends ? smolq_u64_at(ends + 8 * i) : 0;
         stbds_arrput(part->pairs, c->at);
-        c->number = i + 1;
-        c->name_n = 0;
-        if (!smolq__take_name(c, SMOLQ__MAX_KEY, &key) || !smolq__take_value_type(c, "value", &type)) return 0;
-        smolq__value_clear(&value, type);
-        if (type == SMOLQ_GGUF_ARRAY ? !smolq__take_array_head(c, &value) || !smolq__take_array(c, &value, ends ? smolq_u64_at(ends + 8 * i) : 0) : !smolq__take_scalar(c, &value)) return 0;
-        if (ends && smolq_u64_at(ends + 8 * i) != c->at) return smolq__stop(c, SMOLQ_E_FORMAT, "it ends at %llu, the table of pairs says %llu", (unsigned long long)c->at, (unsigned long long)smolq_u64_at(ends + 8 * i));
+        if (!smolq__take_pair(c, i, known_end)) return 0;
+        if (ends && known_end != c->at) return smolq__stop_elsewhere(c, known_end);
     }
     stbds_arrput(part->pairs, c->at);
     part->header_bytes = c->at; /* so far: the index looks at the keys below */
@@ -5348,8 +5366,7 @@ static smolq_result smolq__part_container(smolq__part *part, smolq__heap *heap, 
 /* Everything that has a place in an SMQ file, sections of other builds too, in the order of the places. */
 static smolq_result smolq__smq_extents(const smolq_gguf *g, smolq__heap *heap, smolq__extent **extents, uint64_t *n, smolq_error *err)
 {
-    const smolq__part *part = g->parts[0];
-    const smolq__smq *smq = part->smq;
+    const smolq__smq *smq = g->parts[0]->smq;
     uint64_t i, n_tensors = stbds_arrlenu(g->tensors);
     smolq__extent *e = (smolq__extent *)smolq__alloc(heap, (2 + smq->n_sections + n_tensors) * sizeof *e);
     *extents = e;
@@ -5360,13 +5377,9 @@ static smolq_result smolq__smq_extents(const smolq_gguf *g, smolq__heap *heap, s
     e->at = smq->table;
     e->end = smq->table + smq->n_sections * SMOLQ__SMQ_ENTRY;
     for (i = 0; i < smq->n_sections; i++) {
-        uint8_t entry[SMOLQ__SMQ_ENTRY];
-        smolq_result result = smolq__file_read(&part->file, smq->table + i * SMOLQ__SMQ_ENTRY, entry, sizeof entry, err);
-        if (result) return result;
         e++;
-        e->at = smolq_u64_at(entry + 8);
-        if (!smolq__in_file(&part->file, e->at, smolq_u64_at(entry + 16))) return smolq__fail(err, SMOLQ_E_FORMAT, "section %u is not in the SMQ file", (unsigned)smolq_u32_at(entry));
-        e->end = e->at + smolq_u64_at(entry + 16);
+        e->at = smq->all[i].at;
+        e->end = smq->all[i].at + smq->all[i].n;
     }
     for (i = 0; i < n_tensors; i++) {
         smolq_tensor_info t;
@@ -7951,28 +7964,28 @@ static smolq_result smolq__verify_between(const smolq_gguf *gguf, smolq__heap *h
     return result ? result : smolq__verify_zeros(&reader, at, file->size, err);
 }
 
-/* Sections that opening has not looked at: those of other builds, and the gaps. */
+/* Sections of other builds: those that this one knows are looked at when they are loaded. */
 static smolq_result smolq__verify_sections(const smolq_gguf *gguf, smolq__heap *heap, smolq_error *err)
 {
     const smolq__part *part = gguf->parts[0];
-    smolq__reader reader;
-    smolq_result result = smolq__reader_open(&reader, heap, &part->file, err);
-    uint64_t i, at, n, piece;
+    smolq_result result = SMOLQ_OK;
+    uint64_t i;
     for (i = 0; i < part->smq->n_sections && !result; i++) {
-        uint8_t entry[SMOLQ__SMQ_ENTRY];
+        smolq__section section = part->smq->all[i];
+        smolq__reader reader;
         smolq__checksum sum;
+        uint64_t piece;
         char what[40];
-        const uint8_t *p;
-        result = smolq__file_read(&part->file, part->smq->table + i * SMOLQ__SMQ_ENTRY, entry, sizeof entry, err);
+        if (smolq__is_known(&section)) continue;
         smolq__checksum_begin(&sum);
-        at = smolq_u64_at(entry + 8);
-        for (n = smolq_u64_at(entry + 16); n > 0 && !result; at += piece, n -= piece) {
-            piece = n < SMOLQ__COPY_PIECE ? n : SMOLQ__COPY_PIECE;
-            result = smolq__reader_take(&reader, at, piece, &p, err);
-            if (!result) smolq__checksum_add(&sum, p, piece);
+        result = smolq__reader_open(&reader, heap, &part->file, err);
+        for (; section.n > 0 && !result; section.at += piece, section.n -= piece) {
+            piece = section.n < SMOLQ__COPY_PIECE ? section.n : SMOLQ__COPY_PIECE;
+            result = smolq__reader_take(&reader, section.at, piece, &section.p, err);
+            if (!result) smolq__checksum_add(&sum, section.p, piece);
         }
-        snprintf(what, sizeof what, "section %u", (unsigned)smolq_u32_at(entry));
-        if (!result && smolq__checksum_end(&sum) != smolq_u64_at(entry + 24)) result = smolq__smq_damaged(err, what, smolq__checksum_end(&sum), smolq_u64_at(entry + 24));
+        snprintf(what, sizeof what, "section %u", (unsigned)section.kind);
+        if (!result && smolq__checksum_end(&sum) != section.checksum) result = smolq__smq_damaged(err, what, smolq__checksum_end(&sum), section.checksum);
     }
     return result;
 }
@@ -7982,26 +7995,15 @@ static smolq_result smolq__verify_pairs(const smolq_gguf *gguf, smolq_error *err
 {
     const smolq__part *part = gguf->parts[0];
     smolq__cursor c = smolq__cursor_over(part->bytes, 0, part->header_bytes);
-    uint64_t i, n = gguf->facts.n_pairs;
+    uint64_t i;
     c.err = err;
     c.what = "key";
-    c.count = n;
-    for (i = 0; i < n; i++) {
-        smolq_value value;
-        smolq__text key;
-        int32_t type = 0;
+    c.count = gguf->facts.n_pairs;
+    for (i = 0; i < c.count && !c.result; i++) {
         c.at = part->pairs[i];
-        c.number = i + 1;
-        c.name_n = 0;
-        if (!smolq__take_name(&c, SMOLQ__MAX_KEY, &key) || !smolq__take_value_type(&c, "value", &type)) return c.result;
-        smolq__value_clear(&value, type);
-        if (type == SMOLQ_GGUF_ARRAY ? !smolq__take_array_head(&c, &value) || !smolq__take_elements(&c, &value) : !smolq__take_scalar(&c, &value)) return c.result;
-        if (c.at != part->pairs[i + 1]) {
-            smolq__stop(&c, SMOLQ_E_FORMAT, "it ends at %llu, the table of pairs says %llu", (unsigned long long)c.at, (unsigned long long)part->pairs[i + 1]);
-            return c.result;
-        }
+        if (smolq__take_pair(&c, i, 0) && c.at != part->pairs[i + 1]) smolq__stop_elsewhere(&c, part->pairs[i + 1]);
     }
-    return SMOLQ_OK;
+    return c.result;
 }
 
 /* The same tables, made from the metadata. */

@@ -289,6 +289,37 @@ static inline void binary(FILE *file) /* Windows would change line ends */
 #endif
 }
 
+/* ---- text from a file, which may hold anything ---- */
+
+/* Length of the UTF-8 character at p, 0 if there is none (Unicode 15, table 3-7). */
+static inline size_t utf8_length(const unsigned char *p, size_t n)
+{
+    size_t length = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0, i;
+    if (length > n) return 0;
+    for (i = 1; i < length; i++) {
+        if ((p[i] & 0xc0) != 0x80) return 0;
+    }
+    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xf0 && p[1] < 0x90)) return 0; /* overlong */
+    if ((p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf4 && p[1] > 0x8f)) return 0; /* surrogates, beyond U+10FFFF */
+    return length;
+}
+
+/* For a terminal: control bytes and invalid ones as \xHH, no more than `most` bytes. */
+static inline void show_text(const char *text, size_t n, size_t most)
+{
+    const unsigned char *p = (const unsigned char *)text;
+    size_t i, length;
+    for (i = 0; i < n && i < most; i += length ? length : 1) {
+        length = utf8_length(p + i, n - i);
+        if (p[i] == '\n') printf("\\n");
+        else if (length == 0 || p[i] < 0x20 || p[i] == 0x7f || (p[i] == 0xc2 && p[i + 1] < 0xa0)) {
+            printf("\\x%02x", p[i]);
+            length = 1;
+        } else fwrite(p + i, 1, length, stdout);
+    }
+    if (i < n) printf("... (%zu bytes)", n);
+}
+
 /* ---- time and memory ---- */
 
 static inline double now_ms(void)

@@ -16,37 +16,6 @@ enum { SHOWN = 16 }; /* elements of an array */
 static const char *const value_types[SMOLQ_GGUF_TYPE_COUNT] = { "u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
                                                                  "bool", "string", "array", "u64", "i64", "f64" };
 
-/* ---- text from the file ---- */
-
-/* Length of the UTF-8 character at p, 0 if there is none (Unicode 15, table 3-7). */
-static size_t utf8_length(const unsigned char *p, size_t n)
-{
-    size_t length = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0, i;
-    if (length > n) return 0;
-    for (i = 1; i < length; i++) {
-        if ((p[i] & 0xc0) != 0x80) return 0;
-    }
-    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xf0 && p[1] < 0x90)) return 0; /* overlong */
-    if ((p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf4 && p[1] > 0x8f)) return 0; /* surrogates, beyond U+10FFFF */
-    return length;
-}
-
-/* For a terminal: control bytes and invalid ones as \xHH, no more than `most` bytes. */
-static void print_text(const char *text, size_t n, size_t most)
-{
-    const unsigned char *p = (const unsigned char *)text;
-    size_t i, length;
-    for (i = 0; i < n && i < most; i += length ? length : 1) {
-        length = utf8_length(p + i, n - i);
-        if (p[i] == '\n') printf("\\n");
-        else if (length == 0 || p[i] < 0x20 || p[i] == 0x7f || (p[i] == 0xc2 && p[i + 1] < 0xa0)) {
-            printf("\\x%02x", p[i]);
-            length = 1;
-        } else fwrite(p + i, 1, length, stdout);
-    }
-    if (i < n) printf("... (%zu bytes)", n);
-}
-
 /* ---- JSON: `sep` is what stands before the next value ---- */
 
 static const char *sep = "";
@@ -104,7 +73,7 @@ static void print_value(const smolq_value *v, int json, int depth)
     uint64_t i, cursor = 0;
     if (v->type == SMOLQ_GGUF_STRING) {
         if (json) json_text(v->text, v->bytes);
-        else print_text(v->text, v->bytes, depth ? 24 : 96);
+        else show_text(v->text, v->bytes, depth ? 24 : 96);
     } else if (v->type == SMOLQ_GGUF_ARRAY) {
         const char *of = v->element_type >= 0 && v->element_type < SMOLQ_GGUF_TYPE_COUNT ? value_types[v->element_type] : "?";
         uint64_t shown = depth > 4 ? 0 : v->n < (json ? SHOWN : 5) ? v->n : (json ? SHOWN : 5);
@@ -168,7 +137,7 @@ static void print_tensor(const smolq_tensor_info *t, int json)
         KEY_NUMBER("part", t->part);
     } else {
         printf("  %-8s %-24s %12llu  ", type_name(t->type, buf, sizeof buf), shape, (unsigned long long)t->bytes);
-        print_text(t->name, t->name_bytes, 64);
+        show_text(t->name, t->name_bytes, 64);
         putchar('\n');
     }
 }
@@ -313,10 +282,10 @@ static void show_glance(const char *path, const smolq_gguf *gguf, const smolq_in
     size_t i;
     for (i = 0; i < n_types; i++) weights += types[i].weights;
     printf("%s\n  ", path);
-    if (*info->name) print_text(info->name, strlen(info->name), 64);
+    if (*info->name) show_text(info->name, strlen(info->name), 64);
     if (*info->family) {
         printf(*info->name ? ", family " : "family ");
-        print_text(info->family, strlen(info->family), 32);
+        show_text(info->family, strlen(info->family), 32);
     }
     if (*info->name || *info->family) printf(": ");
     printf("%.2f million parameters in %llu tensors, ", (double)weights / 1e6, (unsigned long long)facts->n_tensors);
@@ -328,9 +297,9 @@ static void show_glance(const char *path, const smolq_gguf *gguf, const smolq_in
     }
     if (model.bytes && !smolq_gguf_find(gguf, "tokenizer.ggml.tokens", &tokens, NULL)) {
         printf("  tokenizer ");
-        print_text(model.text, model.bytes, 32);
+        show_text(model.text, model.bytes, 32);
         printf(pre.bytes ? " / " : "");
-        print_text(pre.text, pre.bytes, 32);
+        show_text(pre.text, pre.bytes, 32);
         printf(", %llu tokens\n", (unsigned long long)tokens.n);
     }
     if (info->context_bytes) {
@@ -340,7 +309,7 @@ static void show_glance(const char *path, const smolq_gguf *gguf, const smolq_in
     if (info->runnable) printf("  this build can run it\n");
     else {
         printf("  this build can't run it: ");
-        print_text(info->reason, strlen(info->reason), 256);
+        show_text(info->reason, strlen(info->reason), 256);
         putchar('\n');
     }
     printf("  GGUF version %u, %u part%s, ", (unsigned)facts->version, (unsigned)facts->n_parts, facts->n_parts == 1 ? "" : "s");
@@ -438,7 +407,7 @@ static void show_file(const char *path, const smolq_gguf *gguf, int json)
             print_value(&pair.value, 1, 0);
         } else {
             printf("  %-6s ", value_types[pair.value.type]);
-            print_text(pair.key, pair.key_bytes, 96);
+            show_text(pair.key, pair.key_bytes, 96);
             printf(" = ");
             print_value(&pair.value, 0, 0);
             putchar('\n');

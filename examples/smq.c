@@ -4,6 +4,7 @@
  *     build/smq pack model.gguf model.smq
  *     build/smq unpack model.smq model.gguf       the GGUF file that was packed, byte for byte
  *     build/smq verify model.smq                  every checksum, and the tables of the tokenizer against the metadata
+ *     build/smq verify model.smq --tensors        the tensors alone, twice: pages of the file come in at the first time
  *     build/smq info model.smq --tensors
  *
  * info and unpack read SMQ files of version 1 too (SMQv0001, of the SmallMind project), with their values as they are: see smq_v1.h.  Without jansson
@@ -80,9 +81,28 @@ static void verify(const char *in)
     smolq_gguf_close(g);
 }
 
+/* Says how fast checksums are: of a mapping's fresh pages, and of memory. */
+static void verify_tensors(const char *in)
+{
+    smolq_gguf *g = open_file(in);
+    uint64_t i, n = smolq_gguf_info(g)->n_tensors;
+    double rate[2];
+    int turn;
+    for (turn = 0; turn < 2; turn++) {
+        begun_ms = now_ms();
+        for (i = 0; i < n; i++) {
+            smolq_error err;
+            check(smolq_smq_verify_tensor(g, i, &err), &err);
+        }
+        rate[turn] = (double)smolq_gguf_info(g)->tensor_bytes / 1e6 / (now_ms() - begun_ms);
+    }
+    printf("%s: %llu whole tensors, %.1f GB/s, again %.1f GB/s\n", in, (unsigned long long)n, rate[0], rate[1]);
+    smolq_gguf_close(g);
+}
+
 static void list_tensors(const smolq_gguf *g)
 {
-    uint64_t i, k, sum;
+    uint64_t i, sum;
     int d;
     for (i = 0; i < smolq_gguf_info(g)->n_tensors; i++) {
         smolq_tensor_info t;
@@ -90,7 +110,7 @@ static void list_tensors(const smolq_gguf *g)
         check(smolq_gguf_tensor(g, i, &t, &err), &err);
         check(smolq_smq_checksum(g, i, &sum, &err), &err);
         printf("%016llx %12llu %11llu  %-7s ", (unsigned long long)sum, (unsigned long long)t.offset, (unsigned long long)t.bytes, smolq_type_info(t.type)->name);
-        for (k = 0; k < t.name_bytes; k++) putchar((unsigned char)t.name[k] < 0x20 || t.name[k] == 0x7f ? '?' : t.name[k]);
+        show_text(t.name, t.name_bytes, t.name_bytes);
         for (d = 0; d < t.n_dims; d++) printf("%s%llu", d ? " x " : "  ", (unsigned long long)t.ne[d]);
         putchar('\n');
     }
@@ -128,13 +148,14 @@ int main(int argc, char **argv)
         { "WHAT",      NULL, 's', &what,    "pack IN.gguf OUT.smq, unpack IN.smq OUT.gguf, verify FILE, info FILE" },
         { "FILE",      NULL, 's', &file,    "" },
         { "...",       NULL, 's', &second,  "" },
-        { "--tensors", NULL, 'b', &tensors, "info: lists them: checksum, place, bytes, type, name, shape" },
+        { "--tensors", NULL, 'b', &tensors, "info: lists them: checksum, place, bytes, type, name, shape; verify: looks at them alone, twice" },
         { NULL, NULL, 0, NULL, NULL }
     };
     parse_options(argc, argv, "GGUF files as SMQ files, which open in milliseconds and have checksums; and back", options);
     n_operands = !what ? 0 : !file ? 1 : !second ? 2 : 3;
     if (n_operands == 3 && strcmp(what, "pack") == 0) pack(file, second);
     else if (n_operands == 3 && strcmp(what, "unpack") == 0) unpack(file, second);
+    else if (n_operands == 2 && strcmp(what, "verify") == 0 && tensors) verify_tensors(file);
     else if (n_operands == 2 && strcmp(what, "verify") == 0) verify(file);
     else if (n_operands == 2 && strcmp(what, "info") == 0) info(file, tensors);
     else die("expected pack IN OUT, unpack IN OUT, verify FILE or info FILE");

@@ -182,9 +182,11 @@ static void info_v1(const char *path, int tensors)
     uint32_t i;
     int d;
     printf("container   SMQv0001, %s, %u tensors\n", in_mib(&a, f.bytes), (unsigned)f.n_tensors);
-    for (i = 0; i < f.json_bytes; i++)
-        if ((unsigned char)f.json[i] < 0x20 || f.json[i] == 0x7f) f.json[i] = ' '; /* for the terminal's sake */
-    if (f.json_bytes) printf("metadata    %.*s\n", (int)f.json_bytes, f.json);
+    if (f.json_bytes) {
+        printf("metadata    ");
+        show_text(f.json, f.json_bytes, 4000);
+        putchar('\n');
+    }
     for (i = 0; i < f.n_tensors && tensors; i++) {
         const v1_tensor *t = &f.tensors[i];
         printf("%12llu %11llu  %-7s %s", (unsigned long long)t->data, (unsigned long long)v1_data_bytes(t, t->n), v1_type_name(t->type), t->name);

@@ -638,6 +638,25 @@ static int smolq__pair_ends(smolq__cursor *c, const smolq__part *part, uint64_t 
     return !section || section->n == n * 8 || smolq__stop(c, SMOLQ_E_FORMAT, "a table of %llu bytes for %llu pairs", (unsigned long long)section->n, (unsigned long long)n);
 }
 
+/* Pair i of the part, from its key to the end of its value; known_end is where that must be, if it is known: 0 if not. */
+static int smolq__take_pair(smolq__cursor *c, uint64_t i, uint64_t known_end)
+{
+    smolq_value value;
+    smolq__text key;
+    int32_t type = 0;
+    c->number = i + 1;
+    c->name_n = 0;
+    if (!smolq__take_name(c, SMOLQ__MAX_KEY, &key) || !smolq__take_value_type(c, "value", &type)) return 0;
+    smolq__value_clear(&value, type);
+    if (type == SMOLQ_GGUF_ARRAY) return smolq__take_array_head(c, &value) && smolq__take_array(c, &value, known_end);
+    return smolq__take_scalar(c, &value);
+}
+
+static int smolq__stop_elsewhere(smolq__cursor *c, uint64_t known_end)
+{
+    return smolq__stop(c, SMOLQ_E_FORMAT, "it ends at %llu, the table of pairs says %llu", (unsigned long long)c->at, (unsigned long long)known_end);
+}
+
 static int smolq__take_pairs(smolq__cursor *c, smolq__part *part, uint64_t n)
 {
     const uint8_t *ends;
@@ -646,16 +665,10 @@ static int smolq__take_pairs(smolq__cursor *c, smolq__part *part, uint64_t n)
     c->what = "key";
     c->count = n;
     for (i = 0; i < n; i++) {
-        smolq_value value;
-        smolq__text key;
-        int32_t type = 0;
+        uint64_t known_end = ends ? smolq_u64_at(ends + 8 * i) : 0;
         stbds_arrput(part->pairs, c->at);
-        c->number = i + 1;
-        c->name_n = 0;
-        if (!smolq__take_name(c, SMOLQ__MAX_KEY, &key) || !smolq__take_value_type(c, "value", &type)) return 0;
-        smolq__value_clear(&value, type);
-        if (type == SMOLQ_GGUF_ARRAY ? !smolq__take_array_head(c, &value) || !smolq__take_array(c, &value, ends ? smolq_u64_at(ends + 8 * i) : 0) : !smolq__take_scalar(c, &value)) return 0;
-        if (ends && smolq_u64_at(ends + 8 * i) != c->at) return smolq__stop(c, SMOLQ_E_FORMAT, "it ends at %llu, the table of pairs says %llu", (unsigned long long)c->at, (unsigned long long)smolq_u64_at(ends + 8 * i));
+        if (!smolq__take_pair(c, i, known_end)) return 0;
+        if (ends && known_end != c->at) return smolq__stop_elsewhere(c, known_end);
     }
     stbds_arrput(part->pairs, c->at);
     part->header_bytes = c->at; /* so far: the index looks at the keys below */
@@ -788,8 +801,7 @@ static smolq_result smolq__part_container(smolq__part *part, smolq__heap *heap, 
 /* Everything that has a place in an SMQ file, sections of other builds too, in the order of the places. */
 static smolq_result smolq__smq_extents(const smolq_gguf *g, smolq__heap *heap, smolq__extent **extents, uint64_t *n, smolq_error *err)
 {
-    const smolq__part *part = g->parts[0];
-    const smolq__smq *smq = part->smq;
+    const smolq__smq *smq = g->parts[0]->smq;
     uint64_t i, n_tensors = stbds_arrlenu(g->tensors);
     smolq__extent *e = (smolq__extent *)smolq__alloc(heap, (2 + smq->n_sections + n_tensors) * sizeof *e);
     *extents = e;
@@ -800,13 +812,9 @@ static smolq_result smolq__smq_extents(const smolq_gguf *g, smolq__heap *heap, s
     e->at = smq->table;
     e->end = smq->table + smq->n_sections * SMOLQ__SMQ_ENTRY;
     for (i = 0; i < smq->n_sections; i++) {
-        uint8_t entry[SMOLQ__SMQ_ENTRY];
-        smolq_result result = smolq__file_read(&part->file, smq->table + i * SMOLQ__SMQ_ENTRY, entry, sizeof entry, err);
-        if (result) return result;
         e++;
-        e->at = smolq_u64_at(entry + 8);
-        if (!smolq__in_file(&part->file, e->at, smolq_u64_at(entry + 16))) return smolq__fail(err, SMOLQ_E_FORMAT, "section %u is not in the SMQ file", (unsigned)smolq_u32_at(entry));
-        e->end = e->at + smolq_u64_at(entry + 16);
+        e->at = smq->all[i].at;
+        e->end = smq->all[i].at + smq->all[i].n;
     }
     for (i = 0; i < n_tensors; i++) {
         smolq_tensor_info t;

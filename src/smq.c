@@ -41,6 +41,7 @@ enum { SMOLQ__SECTIONS(SMOLQ__SECTION_ENUM) SMOLQ__SECTION_COUNT = 6 };
     X(checksum,      120, 64) /* of the header up to here */
 
 typedef struct smolq__section {
+    uint32_t       kind;
     uint64_t       at, n, checksum; /* n 0 where the file has none */
     const uint8_t *p;               /* [n] in the mapping or on the heap, a multiple of 8; NULL: not loaded yet */
 } smolq__section;
@@ -49,7 +50,8 @@ typedef struct smolq__smq {
 #define SMOLQ__FIELD(name, offset, bits) uint64_t name;
     SMOLQ__SMQ_FIELDS(SMOLQ__FIELD)
 #undef SMOLQ__FIELD
-    smolq__section section[SMOLQ__SECTION_COUNT];
+    smolq__section all[SMOLQ__SMQ_MAX_SECTIONS];  /* [n_sections] as in the table, those of other builds too */
+    smolq__section section[SMOLQ__SECTION_COUNT]; /* by their kinds those that this build knows */
 } smolq__smq;
 
 static smolq_result smolq__smq_damaged(smolq_error *err, const char *what, uint64_t found, uint64_t expected)
@@ -86,19 +88,22 @@ static smolq_result smolq__smq_header(smolq__smq *smq, const smolq__file *file, 
 
 static int smolq__in_file(const smolq__file *file, uint64_t at, uint64_t n) { return at <= file->size && n <= file->size - at; }
 
-/* The entry of a section that this build knows; others are somebody else's. */
-static smolq_result smolq__smq_entry(smolq__smq *smq, const smolq__file *file, const uint8_t *p, smolq_error *err)
+static int smolq__is_known(const smolq__section *section) { return section->kind > 0 && section->kind < SMOLQ__SECTION_COUNT; }
+
+/* Entry i of the table. */
+static smolq_result smolq__smq_entry(smolq__smq *smq, uint64_t i, const smolq__file *file, const uint8_t *p, smolq_error *err)
 {
-    uint32_t kind = smolq_u32_at(p);
-    smolq__section *section = &smq->section[kind < SMOLQ__SECTION_COUNT ? kind : 0];
-    if (kind == 0 || kind >= SMOLQ__SECTION_COUNT) return SMOLQ_OK;
-    if (section->n) return smolq__fail(err, SMOLQ_E_FORMAT, "section %u is there twice", (unsigned)kind);
+    smolq__section *section = &smq->all[i];
+    section->kind = smolq_u32_at(p);
     section->at = smolq_u64_at(p + 8);
     section->n = smolq_u64_at(p + 16);
     section->checksum = smolq_u64_at(p + 24);
     if (section->n == 0 || section->at % SMOLQ__SMQ_ALIGNMENT || !smolq__in_file(file, section->at, section->n))
-        return smolq__fail(err, SMOLQ_E_FORMAT, "section %u: %llu bytes at offset %llu are none, not aligned or not in the file of %llu", (unsigned)kind, (unsigned long long)section->n,
+        return smolq__fail(err, SMOLQ_E_FORMAT, "section %u: %llu bytes at offset %llu are none, not aligned or not in the file of %llu", (unsigned)section->kind, (unsigned long long)section->n,
                            (unsigned long long)section->at, (unsigned long long)file->size);
+    if (!smolq__is_known(section)) return SMOLQ_OK;
+    if (smq->section[section->kind].n) return smolq__fail(err, SMOLQ_E_FORMAT, "section %u is there twice", (unsigned)section->kind);
+    smq->section[section->kind] = *section;
     return SMOLQ_OK;
 }
 
@@ -113,7 +118,7 @@ static smolq_result smolq__smq_table(smolq__smq *smq, const smolq__file *file, s
     if (result) return result;
     sum = smolq__checksum_of(entries, n);
     if (sum != smq->table_checksum) return smolq__smq_damaged(err, "its table of sections", sum, smq->table_checksum);
-    for (i = 0; i < smq->n_sections && !result; i++) result = smolq__smq_entry(smq, file, entries + i * SMOLQ__SMQ_ENTRY, err);
+    for (i = 0; i < smq->n_sections && !result; i++) result = smolq__smq_entry(smq, i, file, entries + i * SMOLQ__SMQ_ENTRY, err);
     return result;
 }
 

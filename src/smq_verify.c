@@ -141,28 +141,28 @@ static smolq_result smolq__verify_between(const smolq_gguf *gguf, smolq__heap *h
     return result ? result : smolq__verify_zeros(&reader, at, file->size, err);
 }
 
-/* Sections that opening has not looked at: those of other builds, and the gaps. */
+/* Sections of other builds: those that this one knows are looked at when they are loaded. */
 static smolq_result smolq__verify_sections(const smolq_gguf *gguf, smolq__heap *heap, smolq_error *err)
 {
     const smolq__part *part = gguf->parts[0];
-    smolq__reader reader;
-    smolq_result result = smolq__reader_open(&reader, heap, &part->file, err);
-    uint64_t i, at, n, piece;
+    smolq_result result = SMOLQ_OK;
+    uint64_t i;
     for (i = 0; i < part->smq->n_sections && !result; i++) {
-        uint8_t entry[SMOLQ__SMQ_ENTRY];
+        smolq__section section = part->smq->all[i];
+        smolq__reader reader;
         smolq__checksum sum;
+        uint64_t piece;
         char what[40];
-        const uint8_t *p;
-        result = smolq__file_read(&part->file, part->smq->table + i * SMOLQ__SMQ_ENTRY, entry, sizeof entry, err);
+        if (smolq__is_known(&section)) continue;
         smolq__checksum_begin(&sum);
-        at = smolq_u64_at(entry + 8);
-        for (n = smolq_u64_at(entry + 16); n > 0 && !result; at += piece, n -= piece) {
-            piece = n < SMOLQ__COPY_PIECE ? n : SMOLQ__COPY_PIECE;
-            result = smolq__reader_take(&reader, at, piece, &p, err);
-            if (!result) smolq__checksum_add(&sum, p, piece);
+        result = smolq__reader_open(&reader, heap, &part->file, err);
+        for (; section.n > 0 && !result; section.at += piece, section.n -= piece) {
+            piece = section.n < SMOLQ__COPY_PIECE ? section.n : SMOLQ__COPY_PIECE;
+            result = smolq__reader_take(&reader, section.at, piece, &section.p, err);
+            if (!result) smolq__checksum_add(&sum, section.p, piece);
         }
-        snprintf(what, sizeof what, "section %u", (unsigned)smolq_u32_at(entry));
-        if (!result && smolq__checksum_end(&sum) != smolq_u64_at(entry + 24)) result = smolq__smq_damaged(err, what, smolq__checksum_end(&sum), smolq_u64_at(entry + 24));
+        snprintf(what, sizeof what, "section %u", (unsigned)section.kind);
+        if (!result && smolq__checksum_end(&sum) != section.checksum) result = smolq__smq_damaged(err, what, smolq__checksum_end(&sum), section.checksum);
     }
     return result;
 }
@@ -172,26 +172,15 @@ static smolq_result smolq__verify_pairs(const smolq_gguf *gguf, smolq_error *err
 {
     const smolq__part *part = gguf->parts[0];
     smolq__cursor c = smolq__cursor_over(part->bytes, 0, part->header_bytes);
-    uint64_t i, n = gguf->facts.n_pairs;
+    uint64_t i;
     c.err = err;
     c.what = "key";
-    c.count = n;
-    for (i = 0; i < n; i++) {
-        smolq_value value;
-        smolq__text key;
-        int32_t type = 0;
+    c.count = gguf->facts.n_pairs;
+    for (i = 0; i < c.count && !c.result; i++) {
         c.at = part->pairs[i];
-        c.number = i + 1;
-        c.name_n = 0;
-        if (!smolq__take_name(&c, SMOLQ__MAX_KEY, &key) || !smolq__take_value_type(&c, "value", &type)) return c.result;
-        smolq__value_clear(&value, type);
-        if (type == SMOLQ_GGUF_ARRAY ? !smolq__take_array_head(&c, &value) || !smolq__take_elements(&c, &value) : !smolq__take_scalar(&c, &value)) return c.result;
-        if (c.at != part->pairs[i + 1]) {
-            smolq__stop(&c, SMOLQ_E_FORMAT, "it ends at %llu, the table of pairs says %llu", (unsigned long long)c.at, (unsigned long long)part->pairs[i + 1]);
-            return c.result;
-        }
+        if (smolq__take_pair(&c, i, 0) && c.at != part->pairs[i + 1]) smolq__stop_elsewhere(&c, part->pairs[i + 1]);
     }
-    return SMOLQ_OK;
+    return c.result;
 }
 
 /* The same tables, made from the metadata. */

@@ -46,6 +46,18 @@ static void pack(base *b, const uint8_t *gguf, size_t n)
     remove(path);
 }
 
+static model_spec tiny(const char *family)
+{
+    model_spec spec;
+    memset(&spec, 0, sizeof spec);
+    spec.family = family;
+    spec.n_layer = 1;
+    spec.n_embd = spec.n_ff = 32;
+    spec.n_head = 2;
+    spec.n_head_kv = 1;
+    return spec;
+}
+
 /* Byte-level BPE with merges of all letters and some control tokens of one text. */
 static void make_merges(base *b)
 {
@@ -84,14 +96,8 @@ static void make_bases(void)
     size_t n;
     uint8_t *gguf;
     int i;
-    memset(&bpe, 0, sizeof bpe);
-    memset(&moe, 0, sizeof moe);
     snprintf(path, sizeof path, "/tmp/fuzz-smq-%d", (int)getpid());
-    bpe.family = "llama";
-    bpe.n_layer = 1;
-    bpe.n_embd = bpe.n_ff = 32;
-    bpe.n_head = 2;
-    bpe.n_head_kv = 1;
+    bpe = tiny("llama");
     bpe.tokenizer = 1;
     gguf = (uint8_t *)model_build(&bpe, &n);
     gguf = (uint8_t *)realloc(gguf, n + 300);
@@ -112,11 +118,7 @@ static void make_bases(void)
     gguf_finish(&spm);
     pack(&bases[1], spm.head.p, spm.head.n);
     gguf_free(&spm);
-    moe.family = "qwen3moe";
-    moe.n_layer = 1;
-    moe.n_embd = moe.n_ff = 32;
-    moe.n_head = 2;
-    moe.n_head_kv = 1;
+    moe = tiny("qwen3moe");
     moe.n_expert = 3;
     moe.n_expert_used = 2;
     gguf = (uint8_t *)model_build(&moe, &n);

@@ -210,6 +210,7 @@ check "an SMQ file runs" "$hash" "$(build/logits -m "$scratch/tales.smq" --token
 check "verify" "$scratch/tales.smq: whole, 74 tensors" "$(build/smq verify "$scratch/tales.smq" | sed 's/, [0-9.]* GB.s$//')"
 check "info" "SMQ 2.0 74 tensors" "$(build/smq info "$scratch/tales.smq" | sed -n 's/^container *\(SMQ 2.0\),.*/\1/p; s/^holds .* \(74 tensors\), XXH64 .*/\1/p' | tr '\n' ' ' | sed 's/ $//')"
 check "info --tensors" 74 "$(build/smq info "$scratch/tales.smq" --tensors | grep -c -E '^[0-9a-f]{16} +[0-9]+ +[0-9]+  [a-z0-9_]+ +[a-z0-9._]+  [0-9x ]+$')"
+check "verify --tensors" 1 "$(build/smq verify "$scratch/tales.smq" --tensors | grep -c ': 74 whole tensors, [0-9.]* GB/s, again [0-9.]* GB/s$')"
 cp "$scratch/tales.smq" "$scratch/bad.smq"
 printf '\125' | dd of="$scratch/bad.smq" bs=1 seek=2000000 conv=notrunc 2>/dev/null
 refuses "verify: a damaged tensor" "damaged: tensor 'blk" build/smq verify "$scratch/bad.smq"
@@ -276,6 +277,30 @@ T
         refuses "version 1: $n bytes of it" "truncated\|not a GGUF" build/smq unpack "$scratch/cut.smq" "$scratch/none.gguf"
     done
     refuses "a model cannot be version 1" "smq unpack" build/logits -m "$scratch/v1.smq" --tokens 1
+    # A file that the other project wrote: each weight is q times the scale of its block, rounded once.
+    sample=${SMOLQ_SHARED-../shared/data}/smq/benchmark-model.smq
+    if [ -r "$sample" ]; then
+        smq unpack "$sample" "$scratch/sample.gguf"
+        check "version 1: a foreign file, every value" "29 tensors" "$(python3 - "$sample" "$scratch" 2>&1 <<'T'
+import struct, subprocess, sys
+b = open(sys.argv[1], "rb").read()
+n, json_bytes = struct.unpack_from("<II", b, 16)
+for i in range(n):
+    at = 32 + json_bytes + 156 * i
+    name, kind, rank, *rest = struct.unpack_from("<64sIi8iIQQQQ", b, at)
+    name, dims, block, data, length, scales, scale_length = name.rstrip(b"\0").decode(), rest[:rank], *rest[8:]
+    count = 1
+    for d in dims: count *= d
+    if kind == 10:
+        q, s = struct.unpack_from("<%db" % count, b, data), struct.unpack_from("<%df" % (scale_length // 4), b, scales)
+        want = b"".join(struct.pack("<f", q[k] * s[k // block]) for k in range(count))
+    else: want = b[data:data + 4 * count]
+    subprocess.run(["build/inspect", sys.argv[2] + "/sample.gguf", "--tensor", name, "--dump", sys.argv[2] + "/sample.f32"], stdout=subprocess.DEVNULL, check=True)
+    if open(sys.argv[2] + "/sample.f32", "rb").read() != want: print(name, "differs")
+print(n, "tensors")
+T
+)"
+    else echo "skip version 1: a foreign file: no golden data"; fi
 else
     echo "skip SMQ files of version 1: no jansson or no python3"
 fi

@@ -122,7 +122,7 @@ static void errors_are_no_larger_than_those_of_the_golden_blocks(void)
         smolq_tensor_info golden, source;
         smolq_gguf *file = NULL;
         smolq_error err;
-        double sum_of_logs = 0;
+        double sum_of_logs = 0, largest = 0;
         char name[64];
         snprintf(name, sizeof name, "golden/dequant/%.*s%s.gguf", (int)(k ? k - facts->name : 16), facts->name, k ? "_K" : "");
         if (!(path = shared_path(name))) continue;
@@ -139,10 +139,12 @@ static void errors_are_no_larger_than_those_of_the_golden_blocks(void)
             theirs = error_of(id, golden.data + row * row_bytes, x, NULL, ROW);
             if (theirs > 0 && ours > 0) {
                 sum_of_logs += log(ours / theirs);
+                if (ours > largest * theirs) largest = ours / theirs;
                 n++;
             }
             CHECK(ours <= theirs * 1.05, "%s, row %d: squared error %g, of the golden blocks %g", facts->name, (int)row, ours, theirs);
         }
+        printf("     %-8s root mean square over that of the golden blocks: %.3f, at most %.3f\n", facts->name, n ? exp(sum_of_logs / (double)n / 2) : 0, sqrt(largest));
         CHECK(n > 0 && sum_of_logs / (double)n <= log(1.005), "%s: mean ratio of squared errors %.4f", facts->name, exp(sum_of_logs / (double)n));
         smolq_gguf_close(file);
     }

@@ -64,31 +64,21 @@ static smolq_gguf *open_bytes(const bytes *b, int how, smolq_error *err)
     return g;
 }
 
-/* The SMQ file of a GGUF file, in memory; n 0 and the reason. */
-static bytes packed(const bytes *gguf, int how, smolq_error *err)
+/* What one of the two writes, in memory; n 0 and the reason. */
+typedef smolq_result (*writes)(const smolq_gguf *gguf, const char *path, const smolq_smq_options *options, smolq_error *err);
+static bytes written(writes write, const bytes *from_file, int how, smolq_error *err)
 {
-    bytes none = { NULL, 0 }, smq;
-    char *path = path_of("packed.smq");
-    smolq_gguf *g = open_bytes(gguf, how, err);
-    if (!g) return none;
-    if (smolq_smq_pack(g, path, NULL, err)) smq = none;
-    else smq = read_file(path);
+    bytes file = { NULL, 0 };
+    char *path = path_of("written");
+    smolq_gguf *g = open_bytes(from_file, how, err);
+    if (!g) return file;
+    if (!write(g, path, NULL, err)) file = read_file(path);
     smolq_gguf_close(g);
     remove(path);
-    return smq;
+    return file;
 }
-static bytes unpacked(const bytes *smq, int how, smolq_error *err)
-{
-    bytes none = { NULL, 0 }, gguf;
-    char *path = path_of("unpacked.gguf");
-    smolq_gguf *g = open_bytes(smq, how, err);
-    if (!g) return none;
-    if (smolq_smq_unpack(g, path, NULL, err)) gguf = none;
-    else gguf = read_file(path);
-    smolq_gguf_close(g);
-    remove(path);
-    return gguf;
-}
+static bytes packed(const bytes *gguf, int how, smolq_error *err) { return written(smolq_smq_pack, gguf, how, err); }
+static bytes unpacked(const bytes *smq, int how, smolq_error *err) { return written(smolq_smq_unpack, smq, how, err); }
 
 /* Hash of a forward pass on the reference backend, 0 with the reason. */
 static uint64_t hash_of(const char *path, smolq_open_options *o, smolq_error *err)
